@@ -1,0 +1,192 @@
+r"""Spectral axes: the laws by which processed m/z values fall into channels.
+
+A grid law fixes how the width of a channel grows with m/z, as resolution does in the analyser (Cotter, *Time-of-Flight
+Mass Spectrometry*, 1997; Marshall and Hendrickson, Annu. Rev. Anal. Chem. 1 (2008) 579):
+
+========  ====================  ==========================
+law       width grows as        for
+========  ====================  ==========================
+da        constant              quadrupoles, nominal mass
+ppm       :math:`m`             any; the usual choice
+tof       :math:`\sqrt{m}`      linear time of flight
+orbitrap  :math:`m^{3/2}`       Orbitrap
+fticr     :math:`m^2`           FT-ICR
+========  ====================  ==========================
+
+A law stands for one infinite grid that does not depend on the data, so two slides binned by one law share their
+channels wherever their ranges meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+DEFAULT_REFERENCE_MZ = 1000.0
+MAX_CHANNELS = 5_000_000
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A coordinate in which the channels of a law have constant width 1, up to the step."""
+
+    forward: Callable[[Floats], Floats]
+    inverse: Callable[[Floats], Floats]
+    slope: Callable[[float], float]
+
+
+_GRIDS: dict[str, _Grid] = {
+    "da": _Grid(lambda m: m, lambda f: f, lambda m: 1.0),
+    "ppm": _Grid(np.log, np.exp, lambda m: 1e-6),
+    "tof": _Grid(lambda m: 2 * np.sqrt(m), lambda f: (f / 2) ** 2, lambda m: m**-0.5),
+    "orbitrap": _Grid(lambda m: -2 / np.sqrt(m), lambda f: (2 / f) ** 2, lambda m: m**-1.5),
+    "fticr": _Grid(lambda m: -1 / m, lambda f: -1 / f, lambda m: m**-2.0),
+}
+
+LAWS_HELP = (
+    "da:WIDTH, ppm:WIDTH, tof:WIDTH[@MZ], orbitrap:WIDTH[@MZ], fticr:WIDTH[@MZ] (WIDTH in Da at m/z MZ, 1000 by "
+    "default), peaks:FILE[@PPM] (one m/z a line)"
+)
+
+
+@dataclass(frozen=True)
+class SpectralBins:
+    """Channels and the m/z interval that each collects.
+
+    Attributes
+    ----------
+    centres
+        ``(channel,)`` m/z, strictly ascending.
+    lower, upper
+        ``(channel,)`` bounds, half-open ``lower <= m/z < upper``, never overlapping.
+    """
+
+    centres: Floats
+    lower: Floats
+    upper: Floats
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def assign(self, mz: NDArray[Any]) -> NDArray[np.intp]:
+        """Return the channel of each m/z value; -1 for one that is in no channel or is not finite."""
+        index = np.searchsorted(self.lower, mz, side="right") - 1
+        outside = (index < 0) | ~(mz < self.upper[index])
+        index[outside] = -1
+        return index
+
+
+@dataclass(frozen=True)
+class AxisLaw:
+    """How an axis is made, in a form that can be written down and parsed again.
+
+    Attributes
+    ----------
+    kind
+        ``da``, ``ppm``, ``tof``, ``orbitrap``, ``fticr`` or ``peaks``.
+    width
+        Da at ``reference``; ppm for ``ppm``; the half-window in ppm for ``peaks``.
+    reference
+        m/z at which ``width`` holds, where the law needs one.
+    file
+        The list of m/z values of ``peaks``.
+    """
+
+    kind: str
+    width: float
+    reference: float = DEFAULT_REFERENCE_MZ
+    file: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AxisLaw:
+        """Read a law as it is written on the command line, such as ``ppm:20`` or ``tof:0.05@800``.
+
+        Raises
+        ------
+        UsageError
+            It is none of the laws, or its width is not positive.
+        """
+        kind, _, rest = text.partition(":")
+        value, _, at = rest.rpartition("@") if "@" in rest else (rest, "", "")
+        try:
+            if kind == "peaks" and value:
+                return cls(kind, float(at or 20), file=value)
+            if kind in _GRIDS and float(value) > 0 and float(at or 1) > 0:
+                return cls(kind, float(value), float(at or DEFAULT_REFERENCE_MZ))
+        except ValueError:
+            pass
+        raise UsageError(f'"{text}" is no axis law: expected one of {LAWS_HELP}')
+
+    def __str__(self) -> str:
+        if self.kind == "peaks":
+            return f"peaks:{self.file}@{self.width:g}"
+        return f"{self.kind}:{self.width:g}" + (
+            f"@{self.reference:g}" if self.kind not in ("da", "ppm") else ""
+        )
+
+    def bins(self, lowest: float, highest: float) -> SpectralBins:
+        """Return the channels that cover a range of m/z, both ends included.
+
+        Raises
+        ------
+        UsageError
+            No positive range, or more than ``MAX_CHANNELS`` channels.
+        """
+        if self.kind == "peaks":
+            return _peak_bins(Path(self.file or ""), self.width)
+        if not 0 < lowest <= highest < np.inf:
+            raise UsageError(f"an m/z axis needs 0 < lowest <= highest, found {lowest} and {highest}")
+        grid = _GRIDS[self.kind]
+        step = self.width * grid.slope(self.reference)
+        first, last = np.floor(grid.forward(np.array([lowest, highest])) / step)
+        if last - first + 1 > MAX_CHANNELS:
+            raise UsageError(
+                f"{self} between m/z {lowest:g} and {highest:g} makes {last - first + 1:.0f} channels, more than "
+                f"{MAX_CHANNELS}: choose wider channels"
+            )
+        steps = np.arange(first, last + 2)
+        edges = grid.inverse(steps * step)
+        return SpectralBins(grid.inverse((steps[:-1] + 0.5) * step), edges[:-1], edges[1:])
+
+
+def suggest_law(spacing: Floats, mz: Floats) -> str:
+    """Suggest a law from the spacing of neighbouring values at given m/z: the median, in ppm.
+
+    Parameters
+    ----------
+    spacing, mz
+        ``(n,)`` in Da, and where they were observed.
+    """
+    positive = spacing > 0
+    if not positive.any():
+        return "ppm:20"
+    ppm = float(np.median(spacing[positive] / mz[positive]) * 1e6)
+    return f"ppm:{ppm:.2g}"
+
+
+def same_axis(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
+    """Return whether two axes are the same channels, bit for bit."""
+    return a is not None and b is not None and np.array_equal(a, b)
+
+
+def _peak_bins(file: Path, ppm: float) -> SpectralBins:
+    """Read a list of m/z and give each a window of ``ppm`` to both sides; neighbours share the space between them."""
+    try:
+        centres = np.unique(np.loadtxt(file, dtype=np.float64, ndmin=1, usecols=0, delimiter=","))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read peaks from {file} ({error}): expected one m/z a line") from error
+    if not len(centres) or not np.isfinite(centres).all() or centres[0] <= 0:
+        raise UsageError(f"{file} must list at least one m/z, all of them positive numbers")
+    middle = (centres[1:] + centres[:-1]) / 2
+    lower, upper = centres * (1 - ppm * 1e-6), centres * (1 + ppm * 1e-6)
+    lower[1:], upper[:-1] = np.maximum(lower[1:], middle), np.minimum(upper[:-1], middle)
+    return SpectralBins(centres, lower, upper)

@@ -1,0 +1,63 @@
+"""The samples table: what is known of each slide besides its spectra (label, patient, split, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from msicube.errors import UsageError
+
+KEY = "slide"
+
+
+def read_samples(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Read a samples table from CSV.
+
+    Parameters
+    ----------
+    path
+        A CSV file with a header; the column ``slide`` names the slides, every other column is kept as it is. ``label``,
+        ``patient`` and ``split`` (``train`` / ``test``) are the ones that msicube itself looks at.
+
+    Returns
+    -------
+    dict
+        Slide name to its row, without the empty cells.
+
+    Raises
+    ------
+    UsageError
+        No such file, no column ``slide``, or a slide twice.
+    """
+    try:
+        table = pd.read_csv(path, dtype={KEY: str, "label": str, "patient": str, "split": str})
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the samples table {path}: {error}") from error
+    if KEY not in table.columns:
+        raise UsageError(
+            f"{path} has the columns {', '.join(map(str, table.columns))}: one named '{KEY}' is needed"
+        )
+    repeated = table[KEY][table[KEY].duplicated()]
+    if len(repeated):
+        raise UsageError(f"{path} names the slide {repeated.iloc[0]!r} twice: give each slide one row")
+    rows: dict[str, dict[str, Any]] = {}
+    for record in table.to_dict("records"):
+        name = str(record.pop(KEY))
+        rows[name] = {str(k): _plain(v) for k, v in record.items() if not pd.isna(v)}
+    return rows
+
+
+def samples_frame(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows by slide as a table whose index is named ``slide``."""
+    frame = pd.DataFrame.from_dict({name: dict(row) for name, row in rows.items()}, orient="index")
+    frame = frame.reindex(list(rows))
+    frame.index.name = KEY
+    return frame
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar as the Python value that JSON can hold."""
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,263 @@
+"""Reading and writing one ``(y, x, channel)`` variable, tile by tile, without zarr-python's pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.codecs import ChunkCodec
+from msicube.errors import CorruptStore, UsageError
+from msicube.shards import ShardLayout
+from msicube.store.draft import location_metadata
+from msicube.store.location import Location
+from msicube.tiling import Window, windows
+
+Channels = slice | NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class CubeWriter:
+    """Writes the tiles of a cube; picklable, one call one stored object, in any order, from anywhere.
+
+    Attributes
+    ----------
+    location
+        The array's folder.
+    layout
+        Of its shards.
+    """
+
+    location: Location
+    layout: ShardLayout
+
+    def write(self, window: Window, block: NDArray[Any]) -> bytes:
+        """Encode and store a tile, and return the bytes that were stored.
+
+        Parameters
+        ----------
+        window
+            A tile of the plan: its origin is a multiple of the shard's shape.
+        block
+            ``(y, x, channel)``, at most a shard.
+        """
+        data = self.layout.encode(block)
+        self.shard(window).put(data)
+        return data
+
+    def shard(self, window: Window) -> Location:
+        """Return where a tile is stored."""
+        return shard_location(self.location, self.layout, window)
+
+
+@dataclass(frozen=True)
+class CubeArray:
+    """A stored ``(y, x, channel)`` variable of one slide.
+
+    Picklable, cheap to open, safe to read from any number of threads and processes; it looks like a NumPy array to
+    ``dask.array.from_array``.
+
+    Attributes
+    ----------
+    slide, variable
+        Names.
+    location
+        The array's folder.
+    shape
+        ``(y, x, channel)``.
+    layout
+        Of its shards.
+    """
+
+    slide: str
+    variable: str
+    location: Location
+    shape: tuple[int, int, int]
+    layout: ShardLayout
+    _indexes: dict[tuple[int, int], NDArray[np.uint64]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    ndim = 3
+
+    @classmethod
+    def open(cls, location: Location, *, slide: str, variable: str) -> CubeArray:
+        """Open a variable from its metadata.
+
+        Raises
+        ------
+        CorruptStore
+            There is no such array, or it is not sharded as msicube writes it.
+        """
+        metadata = location_metadata(location)
+        if metadata is None or metadata.get("node_type") != "array":
+            raise CorruptStore(f"slide {slide} has no variable '{variable}' at {location}")
+        sharding = metadata["codecs"][0]
+        shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+        if len(shard) != 3 or sharding["name"] != "sharding_indexed":
+            raise CorruptStore(
+                f"{location} is not a sharded (y, x, channel) array: msicube reads cubes that it wrote itself"
+            )
+        configuration = sharding["configuration"]
+        codec = ChunkCodec.from_metadata(configuration["codecs"], np.dtype(metadata["data_type"]))
+        layout = ShardLayout(shard, tuple(configuration["chunk_shape"]), codec)
+        return cls(slide, variable, location, tuple(metadata["shape"]), layout)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_indexes": {}}
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        return (type(self).__name__, self.location.url, self.shape, self.layout.shape, self.layout.chunk)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored values."""
+        return self.layout.codec.dtype
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Spatial extent of a shard, ``(y, x)``."""
+        return self.layout.shape[:2]
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Spatial extent of an inner chunk, ``(y, x)``."""
+        return self.layout.chunk[:2]
+
+    def tiles(self) -> list[Window]:
+        """Return the tiles in row-major order, clipped to the cube."""
+        return windows(self.shape[:2], self.tile)
+
+    def cells(self) -> list[Window]:
+        """Return the cells in row-major order, clipped to the cube."""
+        return windows(self.shape[:2], self.cell)
+
+    def read(
+        self, window: Window, *, channels: Channels | None = None, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Read a window of whole spectra or of chosen channels.
+
+        Parameters
+        ----------
+        window
+            Inside the cube.
+        channels
+            A slice of step 1 or an array of channel numbers; all by default. Only chunks that hold a chosen channel are
+            read.
+        out
+            Where to put the result, of its shape and of any strides; new by default.
+
+        Returns
+        -------
+        ndarray
+            ``(y, x, channel)``; 0 where not acquired.
+
+        Raises
+        ------
+        UsageError
+            The window leaves the cube.
+        CorruptStore
+            A shard is missing or damaged; the message names slide and tile.
+        """
+        if not (0 <= window.y0 < window.y1 <= self.shape[0] and 0 <= window.x0 < window.x1 <= self.shape[1]):
+            raise UsageError(
+                f"{window} is empty or leaves slide {self.slide} of {self.shape[0]} x {self.shape[1]} pixels"
+            )
+        if isinstance(channels, np.ndarray):
+            return self._read_listed(window, channels, out)
+        start, stop, _ = (channels or slice(None)).indices(self.shape[2])
+        if out is None:
+            out = np.empty((*window.shape, max(0, stop - start)), self.dtype)
+        if start < stop:
+            self._read_range(window, slice(start, stop), out)
+        return out
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read as NumPy would index: integers and slices of step 1 on y and x, anything on channels."""
+        key = key if isinstance(key, tuple) else (key,)
+        key = (*key, *(slice(None),) * (3 - len(key)))
+        spans: list[Any] = []
+        squeeze = []
+        for axis, part in enumerate(key):
+            if isinstance(part, int | np.integer):
+                position = int(part) % self.shape[axis]
+                spans.append(slice(position, position + 1))
+                squeeze.append(axis)
+            elif isinstance(part, slice):
+                spans.append(slice(*part.indices(self.shape[axis])))
+            else:
+                spans.append(np.asarray(part))
+        y, x, channels = spans
+        if any(isinstance(s, slice) and s.start >= s.stop for s in spans):
+            return np.empty([_length(s) for s in spans], self.dtype)
+        steps = [s.step if isinstance(s, slice) else 1 for s in (y, x)]
+        if isinstance(channels, slice) and channels.step != 1:
+            channels = np.arange(self.shape[2])[channels]
+        block = self.read(Window(y.start, y.stop, x.start, x.stop), channels=channels)
+        return block[:: steps[0], :: steps[1]].squeeze(tuple(squeeze))
+
+    def _read_range(self, window: Window, channels: slice, out: NDArray[Any]) -> None:
+        for tile in self.tiles_of(window):
+            part = tile.intersect(window)
+            assert part is not None
+            region = (
+                slice(part.y0 - tile.y0, part.y1 - tile.y0),
+                slice(part.x0 - tile.x0, part.x1 - tile.x0),
+                channels,
+            )
+            target = out[part.y0 - window.y0 : part.y1 - window.y0, part.x0 - window.x0 : part.x1 - window.x0]
+            try:
+                source = shard_location(self.location, self.layout, tile).source()
+                self.layout.read(source, self._index(tile), region, target)
+            except FileNotFoundError as error:
+                raise CorruptStore(
+                    f"slide {self.slide}: the shard of {self.variable} at {tile} is missing; convert the slide again"
+                ) from error
+            except CorruptStore as error:
+                raise CorruptStore(f"slide {self.slide}, {self.variable} at {tile}: {error}") from error
+
+    def _read_listed(
+        self, window: Window, channels: NDArray[np.intp], out: NDArray[Any] | None
+    ) -> NDArray[Any]:
+        """Read chosen channels, one chunk of channels at a time."""
+        channels = np.asarray(channels, np.intp)
+        if out is None:
+            out = np.empty((*window.shape, len(channels)), self.dtype)
+        size = self.layout.chunk[2]
+        chunk_of = channels // size
+        for chunk in np.unique(chunk_of):
+            span = slice(int(chunk) * size, min((int(chunk) + 1) * size, self.shape[2]))
+            columns = np.empty((*window.shape, span.stop - span.start), self.dtype)
+            self._read_range(window, span, columns)
+            wanted = chunk_of == chunk
+            out[..., wanted] = columns[..., channels[wanted] - span.start]
+        return out
+
+    def tiles_of(self, window: Window) -> list[Window]:
+        """Return the tiles that a window touches, clipped to the cube."""
+        ty, tx = self.tile
+        return [
+            Window(y, min(y + ty, self.shape[0]), x, min(x + tx, self.shape[1]))
+            for y in range(window.y0 // ty * ty, window.y1, ty)
+            for x in range(window.x0 // tx * tx, window.x1, tx)
+        ]
+
+    def _index(self, tile: Window) -> NDArray[np.uint64]:
+        key = (tile.y0, tile.x0)
+        index = self._indexes.get(key)
+        if index is None:
+            index = self.layout.read_index(shard_location(self.location, self.layout, tile).source())
+            self._indexes[key] = index
+        return index
+
+
+def shard_location(array: Location, layout: ShardLayout, window: Window) -> Location:
+    """Return where the shard of a tile is stored, by the default chunk key encoding of Zarr 3."""
+    row, column = window.y0 // layout.shape[0], window.x0 // layout.shape[1]
+    return array / f"c/{row}/{column}/0"
+
+
+def _length(span: Any) -> int:
+    return len(range(span.start, span.stop, span.step)) if isinstance(span, slice) else len(span)

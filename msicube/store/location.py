@@ -1,0 +1,172 @@
+"""A place in a store: a local path, or a URL that fsspec knows (``s3://``, ``gs://``, ``memory://``)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+
+if TYPE_CHECKING:
+    from fsspec.spec import AbstractFileSystem
+    from zarr.abc.store import Store
+
+
+@dataclass(frozen=True)
+class LocalBytes:
+    """Random access to a local file; opened for each read, so nothing is left open."""
+
+    path: Path
+
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.path.stat().st_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``start``."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            return os.pread(handle, length, start)
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True)
+class RemoteBytes:
+    """Random access to an object of an fsspec file system."""
+
+    filesystem: AbstractFileSystem
+    path: str
+
+    def size(self) -> int:
+        """Length in bytes."""
+        return int(self.filesystem.size(self.path))
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``start``."""
+        return bytes(self.filesystem.cat_file(self.path, start, start + length))
+
+
+@dataclass(frozen=True)
+class Location:
+    """An object or a folder of objects, local or remote; picklable.
+
+    Attributes
+    ----------
+    url
+        A local path, or ``protocol://...``.
+    options
+        ``storage_options`` of fsspec, for remote places.
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, path: str | os.PathLike[str] | Location, storage_options: Mapping[str, Any] | None = None
+    ) -> Location:
+        """Return the location of a path or URL."""
+        if isinstance(path, Location):
+            return path
+        text = os.fspath(path)
+        if "://" not in text:
+            text = str(Path(text).absolute())
+        return cls(text.rstrip("/"), dict(storage_options or {}))
+
+    def __truediv__(self, name: str) -> Location:
+        return Location(f"{self.url}/{name}", self.options)
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def local(self) -> Path | None:
+        """The path where it is local, else None."""
+        return None if "://" in self.url else Path(self.url)
+
+    def sibling(self, suffix: str) -> Location:
+        """Return the place beside this one whose name is longer by ``suffix``."""
+        return Location(self.url + suffix, self.options)
+
+    def get(self) -> bytes | None:
+        """Return the whole object, or None where there is none."""
+        try:
+            if self.local is not None:
+                return self.local.read_bytes()
+            filesystem, path = self._remote()
+            return bytes(filesystem.cat_file(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def put(self, data: bytes) -> None:
+        """Write an object; it is there whole or not at all."""
+        if self.local is None:
+            filesystem, path = self._remote()
+            filesystem.pipe_file(path, data)
+            return
+        self.local.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.local.with_name(f"{self.local.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+            temporary.replace(self.local)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def source(self) -> LocalBytes | RemoteBytes:
+        """Return random access to the object."""
+        return LocalBytes(self.local) if self.local is not None else RemoteBytes(*self._remote())
+
+    def exists(self) -> bool:
+        """Return whether an object or folder is here."""
+        if self.local is not None:
+            return self.local.exists()
+        filesystem, path = self._remote()
+        return bool(filesystem.exists(path))
+
+    def children(self) -> list[str]:
+        """Return the names of what a folder holds, sorted; none where there is no folder."""
+        try:
+            if self.local is not None:
+                return sorted(entry.name for entry in os.scandir(self.local))
+            filesystem, path = self._remote()
+            return sorted(
+                str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False)
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def remove(self) -> None:
+        """Remove the object or folder, where there is one."""
+        if self.local is None:
+            filesystem, path = self._remote()
+            if filesystem.exists(path):
+                filesystem.rm(path, recursive=True)
+        elif self.local.is_dir():
+            shutil.rmtree(self.local)
+        else:
+            self.local.unlink(missing_ok=True)
+
+    def zarr_store(self) -> Store:
+        """Return a Zarr store rooted here."""
+        from zarr.storage import FsspecStore, LocalStore
+
+        if self.local is not None:
+            return LocalStore(self.local)
+        return FsspecStore.from_url(self.url, storage_options=dict(self.options))
+
+    def _remote(self) -> tuple[AbstractFileSystem, str]:
+        filesystem, path = fsspec.core.url_to_fs(self.url, **self.options)
+        filesystem.invalidate_cache()
+        return filesystem, path

@@ -1,0 +1,72 @@
+"""Adding a computed ``(y, x, feature)`` variable to a slide that is in the study already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from msicube.codecs import DEFAULT_CODEC, ChunkCodec
+from msicube.shards import ShardLayout
+from msicube.store.cube import CubeArray, CubeWriter
+from msicube.store.draft import Draft, array_metadata
+from msicube.store.study import Study
+from msicube.tiling import CHUNK_ELEMENTS
+
+
+@contextmanager
+def new_variable(
+    study: Study,
+    slide: str,
+    name: str,
+    *,
+    like: CubeArray,
+    n_features: int,
+    dtype: np.dtype[Any],
+    attrs: Mapping[str, Any],
+    codec: str = DEFAULT_CODEC,
+) -> Iterator[CubeWriter]:
+    """Write a variable of dims ``(y, x, <name>_feature)`` with the tiles and cells of another.
+
+    The block writes every tile of ``like`` through the writer; the variable appears when it ends without an error, and
+    nothing of it is left when it does not.
+
+    Parameters
+    ----------
+    study, slide, name
+        Where it goes; a variable of this name is replaced.
+    like
+        The cube whose tiles and cells it takes.
+    n_features
+        Length of the last dimension.
+    dtype
+        Of the values.
+    attrs
+        Attributes; ``long_name`` is one to give.
+    codec
+        One of :data:`msicube.codecs.CODECS`.
+    """
+    shape = (*like.shape[:2], n_features)
+    channel_chunk = min(n_features, max(1, CHUNK_ELEMENTS // (like.cell[0] * like.cell[1])))
+    chunk = (*like.cell, channel_chunk)
+    shard = (*like.tile, -(-n_features // channel_chunk) * channel_chunk)
+    layout = ShardLayout(shard, chunk, ChunkCodec.named(codec, dtype))
+    draft = Draft.of(study.location, f"{slide}/{name}")
+    draft.discard()
+    metadata = array_metadata(
+        shape,
+        dtype,
+        chunks=chunk,
+        shards=shard,
+        dims=("y", "x", f"{name}_feature"),
+        attrs=attrs,
+        codec=layout.codec.zarr_arguments(),
+    )
+    try:
+        yield CubeWriter(draft.work, layout)
+    except BaseException:
+        draft.discard()
+        raise
+    draft.commit(metadata)
