@@ -32,6 +32,8 @@ from msicube.errors import UsageError
 Floats = NDArray[np.float64]
 
 DEFAULT_REFERENCE_MZ = 1000.0
+#: An axis law of data whose axis is read from the source rather than chosen.
+OBSERVED = "observed"
 MAX_CHANNELS = 5_000_000
 
 
@@ -68,11 +70,20 @@ class SpectralBins:
         ``(channel,)`` m/z, strictly ascending.
     lower, upper
         ``(channel,)`` bounds, half-open ``lower <= m/z < upper``, never overlapping.
+    exact
+        Every spectrum of the source has just these values: nothing is binned, each intensity is kept bit for bit.
     """
 
     centres: Floats
     lower: Floats
     upper: Floats
+    exact: bool = False
+
+    @classmethod
+    def observed(cls, axis: NDArray[Any]) -> SpectralBins:
+        """Return the channels of an axis that all spectra of a source share."""
+        centres = axis.astype(np.float64)
+        return cls(centres, centres, np.nextafter(centres, np.inf), exact=True)
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -159,7 +170,9 @@ class AxisLaw:
 
 
 def suggest_law(spacing: Floats, mz: Floats) -> str:
-    """Suggest a law from the spacing of neighbouring values at given m/z: the median, in ppm.
+    """Suggest a law from the spacing of neighbouring values at given m/z: the median, in ppm, at most 100.
+
+    Between the peaks of centroid data the spacing says nothing of the resolution; the bound keeps the suggestion sane.
 
     Parameters
     ----------
@@ -170,7 +183,7 @@ def suggest_law(spacing: Floats, mz: Floats) -> str:
     if not positive.any():
         return "ppm:20"
     ppm = float(np.median(spacing[positive] / mz[positive]) * 1e6)
-    return f"ppm:{ppm:.2g}"
+    return f"ppm:{min(ppm, 100):.3g}"
 
 
 def same_axis(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:

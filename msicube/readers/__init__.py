@@ -1,0 +1,18 @@
+"""Layer 1: file formats. Metadata and an index first, tiles on demand after."""
+
+from __future__ import annotations
+
+from msicube.readers.base import AxisSurvey, CubeInfo, CubeReader, PixelSize, Tally, Tile, TileSource
+from msicube.readers.registry import find_sources, open_source
+
+__all__ = [
+    "AxisSurvey",
+    "CubeInfo",
+    "CubeReader",
+    "PixelSize",
+    "Tally",
+    "Tile",
+    "TileSource",
+    "find_sources",
+    "open_source",
+]

@@ -1,0 +1,215 @@
+"""The reader protocol: what every file format gives, and all that conversion knows of it.
+
+Opening a source reads metadata and an index, never the spectra. After that, tiles are read on demand from any thread or
+process: a reader pickles to little more than its path and its index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.axis import SpectralBins
+from msicube.tiling import Window
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Distance between neighbouring pixel centres, in micrometre.
+
+    Attributes
+    ----------
+    y, x
+        Of rows and of columns.
+    provenance
+        Where the numbers come from, such as ``"IMS:1000046 in scanSettings"``.
+    """
+
+    y: float
+    x: float
+    provenance: str
+
+
+@dataclass(frozen=True)
+class CubeInfo:
+    """What is known of a cube before its spectra are touched.
+
+    Attributes
+    ----------
+    name
+        Of the slide, from the file's name.
+    modality
+        ``"msi"`` or ``"ftir"``.
+    axis
+        ``(channel,)`` float64, ascending; None where the source is ragged and no axis has been chosen yet.
+    dtype
+        Of the intensities that ``read_tile`` returns.
+    acquired
+        ``(y, x)`` bool: where there is a spectrum.
+    spectrum_index
+        ``(y, x)`` int64: its number in the source, -1 where none.
+    pixel_size
+        None where the source does not say.
+    source
+        File names, sizes, checksums, mode and whatever else the format tells; JSON.
+    axis_law
+        What made the axis: ``"observed"`` for one that the source states, else the law.
+    remarks
+        Oddities that were met and how they were taken; they go into the conversion report.
+    """
+
+    name: str
+    modality: str
+    axis: NDArray[np.float64] | None
+    dtype: np.dtype[Any]
+    acquired: NDArray[np.bool_]
+    spectrum_index: NDArray[np.int64]
+    pixel_size: PixelSize | None
+    source: dict[str, Any]
+    axis_law: str | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.acquired.shape
+
+    @property
+    def n_spectra(self) -> int:
+        """Number of pixels that hold a spectrum."""
+        return int(self.acquired.sum())
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What happened to the spectra of a tile; tallies add up.
+
+    Attributes
+    ----------
+    spectra
+        Read.
+    empty
+        Without any intensity other than 0.
+    nonfinite
+        Spectra with a NaN or an infinity.
+    peaks
+        (m/z, intensity) pairs of ragged sources.
+    out_of_range
+        Pairs that no channel takes.
+    tic_source, tic_stored
+        Sum of all finite intensities in the source, and in the tile.
+    """
+
+    spectra: int = 0
+    empty: int = 0
+    nonfinite: int = 0
+    peaks: int = 0
+    out_of_range: int = 0
+    tic_source: float = 0.0
+    tic_stored: float = 0.0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> tuple[Any, ...]:
+        """Return the numbers in the order of the fields."""
+        return tuple(self.__dict__.values())
+
+    @property
+    def relative_tic_error(self) -> float:
+        """Share of the total ion current that is not in the store."""
+        return 0.0 if self.tic_source == 0 else abs(self.tic_stored - self.tic_source) / abs(self.tic_source)
+
+
+class Tile(NamedTuple):
+    """A tile as it is stored, and the tally of what was read for it.
+
+    Attributes
+    ----------
+    values
+        ``(y, x, channel)``, 0 where not acquired.
+    tally
+        Of its spectra.
+    """
+
+    values: NDArray[Any]
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class AxisSurvey:
+    """The m/z values of a ragged source, in summary: what an axis is planned from.
+
+    Attributes
+    ----------
+    lowest, highest
+        m/z; NaN where there is no peak at all.
+    suggestion
+        An axis law of the observed spacing.
+    common_axis
+        The one m/z array that every spectrum has, bit for bit; None where they differ.
+    """
+
+    lowest: float
+    highest: float
+    suggestion: str
+    common_axis: NDArray[np.float64] | None = field(default=None, repr=False)
+
+
+class TileSource(Protocol):
+    """One tile of a source file, ready to be read anywhere: it pickles to the part of the index that it needs."""
+
+    def read(self) -> Tile:
+        """Read the tile.
+
+        Raises
+        ------
+        CorruptSource
+            The spectra cannot be read as the metadata promises.
+        """
+
+
+@runtime_checkable
+class CubeReader(Protocol):
+    """One cube of a source file."""
+
+    @property
+    def info(self) -> CubeInfo:
+        """What is known without reading spectra."""
+
+    def tile(self, window: Window) -> TileSource:
+        """Return a window of the cube, to be read now or on a worker.
+
+        Raises
+        ------
+        AxisRequired
+            The source is ragged and ``with_axis`` was not called.
+        UsageError
+            The window leaves the cube.
+        """
+
+    def read_tile(self, window: Window) -> Tile:
+        """Read a window of the cube: ``tile(window).read()``."""
+
+    def survey(self) -> AxisSurvey | None:
+        """Look through the spectral values of a ragged source; None for one that states its axis."""
+
+    def with_axis(self, bins: SpectralBins, law: str) -> CubeReader:
+        """Return a reader of the same source on a given axis; ``law`` is written into the store."""
+
+    def verify(self) -> dict[str, str]:
+        """Check the data against the checksums that the source declares.
+
+        Returns
+        -------
+        dict
+            Name of each checksum that was met to its value; empty where the source declares none.
+
+        Raises
+        ------
+        CorruptSource
+            The strongest declared checksum is not met.
+        """

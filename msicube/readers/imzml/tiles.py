@@ -1,0 +1,204 @@
+"""Reading the spectra of one tile from an .ibd."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.axis import SpectralBins
+from msicube.errors import CorruptSource
+from msicube.readers.base import Tally, Tile
+from msicube.readers.imzml.index import ArrayColumns
+
+
+@dataclass(frozen=True)
+class _ImzMLTile:
+    """The index of one tile.
+
+    Attributes
+    ----------
+    path
+        The .ibd.
+    shape
+        ``(y, x, channel)`` of the tile.
+    dtype
+        Of the tile.
+    pixels
+        ``(n,)`` flat positions in the tile, in the order of the spectra in the file.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    pixels: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class DenseTile(_ImzMLTile):
+    """A tile of spectra that all lie on the cube's axis: intensities are copied bit for bit."""
+
+    intensity: ArrayColumns
+
+    def read(self) -> Tile:
+        """Read the tile; see :class:`msicube.readers.TileSource`."""
+        values = np.zeros(self.shape, self.dtype)
+        flat = values.reshape(-1, self.shape[2])
+        with IbdFile(self.path) as ibd:
+            if self.intensity.compression == "none":
+                for start, stop in self._runs():
+                    first = int(self.pixels[start])
+                    ibd.read_into(flat[first : first + stop - start], int(self.intensity.offset[start]))
+            else:
+                for row, pixel in enumerate(self.pixels):
+                    flat[pixel] = ibd.array(self.intensity, row)
+        return Tile(values, self._tally(flat))
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Yield ranges of spectra that are neighbours both in the file and in the tile: one read each."""
+        if not len(self.pixels):
+            return
+        step = self.shape[2] * self.dtype.itemsize
+        joined = (np.diff(self.intensity.offset) == step) & (np.diff(self.pixels) == 1)
+        bounds = np.concatenate([[0], np.flatnonzero(~joined) + 1, [len(self.pixels)]])
+        yield from zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+
+    def _tally(self, flat: NDArray[Any]) -> Tally:
+        empty = nonfinite = 0
+        total = 0.0
+        for start in range(0, len(self.pixels), 256):
+            block = flat[self.pixels[start : start + 256]]
+            sums = block.sum(axis=1, dtype=np.float64)
+            bad = ~np.isfinite(sums)
+            if bad.any():
+                nonfinite += int((~np.isfinite(block[bad])).any(axis=1).sum())
+                sums[bad] = np.where(np.isfinite(block[bad]), block[bad], 0).sum(axis=1, dtype=np.float64)
+            total += float(sums.sum())
+            empty += int((~block[sums == 0].any(axis=1)).sum())
+        return Tally(len(self.pixels), empty, nonfinite, 0, 0, total, total)
+
+
+@dataclass(frozen=True)
+class RaggedTile(_ImzMLTile):
+    """A tile of spectra with an m/z array each: intensities are summed into channels."""
+
+    mz: ArrayColumns
+    intensity: ArrayColumns
+    bins: SpectralBins
+
+    def read(self) -> Tile:
+        """Read the tile; see :class:`msicube.readers.TileSource`."""
+        values = np.zeros(self.shape, self.dtype)
+        flat = values.reshape(-1, self.shape[2])
+        tally = Tally()
+        with IbdFile(self.path) as ibd:
+            for row, pixel in enumerate(self.pixels):
+                mz, intensity = ibd.array(self.mz, row), ibd.array(self.intensity, row)
+                spectrum, counted = bin_spectrum(mz, intensity, self.bins)
+                flat[pixel] = spectrum
+                tally += counted
+        return Tile(values, tally)
+
+
+def bin_spectrum(
+    mz: NDArray[Any], intensity: NDArray[Any], bins: SpectralBins
+) -> tuple[NDArray[np.float64], Tally]:
+    """Sum the peaks of one spectrum into channels; intensity is conserved.
+
+    Parameters
+    ----------
+    mz, intensity
+        ``(peak,)``, in any order.
+    bins
+        The channels.
+
+    Returns
+    -------
+    spectrum : (channel,) float64
+    tally : Tally
+    """
+    channel = bins.assign(mz)
+    inside = channel >= 0
+    spectrum = np.bincount(channel[inside], intensity[inside], len(bins)).astype(np.float64, copy=False)
+    finite = np.isfinite(intensity)
+    total = float(intensity.sum(dtype=np.float64, where=finite))
+    stored = float(intensity.sum(dtype=np.float64, where=finite & inside))
+    return spectrum, Tally(
+        spectra=1,
+        empty=int(not intensity.any()),
+        nonfinite=int(not finite.all()),
+        peaks=len(mz),
+        out_of_range=int(len(mz) - inside.sum()),
+        tic_source=total,
+        tic_stored=stored,
+    )
+
+
+class IbdFile:
+    """An open .ibd; a context manager. Positional reads only, so nothing is shared between threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise CorruptSource(f"cannot open {path}: {error.strerror}") from error
+
+    def __enter__(self) -> IbdFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+    def read_into(self, out: NDArray[Any], offset: int) -> None:
+        """Fill a C-contiguous array from the file.
+
+        Raises
+        ------
+        CorruptSource
+            The file ends before.
+        """
+        view = memoryview(out.data).cast("B")
+        done = 0
+        while done < len(view):
+            count = os.preadv(self._handle, [view[done:]], offset + done)
+            if count == 0:
+                raise CorruptSource(
+                    f"{self.path.name} ends at byte {offset + done}, {len(view) - done} bytes before the end of a "
+                    f"spectrum: it is truncated, copy it again"
+                )
+            done += count
+
+    def array(self, columns: ArrayColumns, row: int) -> NDArray[Any]:
+        """Return one binary array.
+
+        Raises
+        ------
+        CorruptSource
+            The file ends before, or a compressed array does not unpack to the declared length.
+        """
+        length, encoded = int(columns.length[row]), int(columns.encoded[row])
+        if columns.compression == "none":
+            out = np.empty(length, columns.dtype)
+            self.read_into(out, int(columns.offset[row]))
+            return out
+        packed = np.empty(encoded, np.uint8)
+        self.read_into(packed, int(columns.offset[row]))
+        expected = length * columns.dtype.itemsize
+        unpacker = zlib.decompressobj()
+        try:
+            # One byte more than declared is enough to see that there is too much, and bounds what is unpacked.
+            plain = unpacker.decompress(packed.data, expected + 1)
+        except zlib.error as error:
+            raise CorruptSource(f"{self.path.name}: a zlib array does not unpack ({error})") from error
+        if len(plain) != expected:
+            raise CorruptSource(
+                f"{self.path.name}: a zlib array unpacks to another length than the declared {expected} bytes"
+            )
+        return np.frombuffer(plain, columns.dtype)

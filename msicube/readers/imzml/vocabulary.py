@@ -1,0 +1,54 @@
+"""Accessions of the PSI-MS and imaging-MS controlled vocabularies that the reader looks at.
+
+The accession decides; names are for people and are wrong in published files.
+"""
+
+from __future__ import annotations
+
+CONTINUOUS = "IMS:1000030"
+PROCESSED = "IMS:1000031"
+CENTROID = "MS:1000127"
+PROFILE = "MS:1000128"
+
+UUID = "IMS:1000080"
+#: Checksums of the .ibd, strongest first -> name in hashlib.
+CHECKSUMS = {"IMS:1000092": "sha256", "IMS:1000091": "sha1", "IMS:1000090": "md5"}
+
+POSITION_X = "IMS:1000050"
+POSITION_Y = "IMS:1000051"
+POSITION_Z = "IMS:1000052"
+MAX_COUNT_X = "IMS:1000042"
+MAX_COUNT_Y = "IMS:1000043"
+PIXEL_SIZE_X = "IMS:1000046"
+PIXEL_SIZE_Y = "IMS:1000047"
+
+MZ_ARRAY = "MS:1000514"
+INTENSITY_ARRAY = "MS:1000515"
+EXTERNAL_OFFSET = "IMS:1000102"
+EXTERNAL_LENGTH = "IMS:1000103"
+EXTERNAL_ENCODED_LENGTH = "IMS:1000104"
+
+NO_COMPRESSION = "MS:1000576"
+COMPRESSIONS = {"MS:1000574": "zlib", "IMS:1005001": "xz", "IMS:1005002": "lz4", "IMS:1005003": "zstd"}
+
+POLARITY = {"MS:1000129": "negative", "MS:1000130": "positive"}
+
+#: Accession -> little-endian NumPy type. The IMS terms are obsolete and still met.
+DATA_TYPES = {
+    "MS:1000519": "<i4",
+    "MS:1000520": "<f2",
+    "MS:1000521": "<f4",
+    "MS:1000522": "<i8",
+    "MS:1000523": "<f8",
+    "IMS:1000141": "<i4",
+    "IMS:1000142": "<i8",
+}
+
+#: Units of length -> micrometre.
+LENGTH_UNITS = {
+    "UO:0000017": 1.0,
+    "UO:0000016": 1e3,
+    "UO:0000018": 1e-3,
+    "UO:0000008": 1e6,
+    "UO:0000015": 1e4,
+}

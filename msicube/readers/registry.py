@@ -1,0 +1,73 @@
+"""Which reader takes which file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from msicube.errors import UnknownFormat
+from msicube.readers.base import CubeReader
+
+#: File name endings, lower case -> what they are. A new format adds its endings here and a branch in open_source.
+ENDINGS: dict[str, str] = {".imzml": "imzML"}
+
+
+def open_source(path: str | os.PathLike[str]) -> CubeReader:
+    """Open a source file: its metadata and index are read, its spectra are not.
+
+    Parameters
+    ----------
+    path
+        An ``.imzML`` with its ``.ibd`` beside it.
+
+    Returns
+    -------
+    CubeReader
+        Picklable; reads tiles from any thread or process.
+
+    Raises
+    ------
+    UnknownFormat
+        No such file, or no reader takes it.
+    CorruptSource
+        The file contradicts itself or is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UnknownFormat(f"{path} is not a file: name an imzML file (.imzML with its .ibd beside it)")
+    if _format_of(path) == "imzML":
+        from msicube.readers.imzml import ImzMLReader
+
+        return ImzMLReader.open(path)
+    raise UnknownFormat(
+        f"{path}: no reader takes files that end in '{path.suffix}'; known: {', '.join(ENDINGS)}"
+    )
+
+
+def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the source files that are named or lie in the named folders, each once, folders in order of name.
+
+    Raises
+    ------
+    UnknownFormat
+        A path that does not exist, or a folder with no source file in it.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if _format_of(p) is not None and p.is_file())
+            if not inside:
+                raise UnknownFormat(
+                    f"the folder {path} holds no source file; known endings: {', '.join(ENDINGS)}"
+                )
+            found.update(dict.fromkeys(inside))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UnknownFormat(f"{path} does not exist")
+    return list(found)
+
+
+def _format_of(path: Path) -> str | None:
+    return ENDINGS.get(path.suffix.lower())
