@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from msicube.errors import UsageError
 KEY = "slide"
 
 
-def read_samples(path: str | Path) -> dict[str, dict[str, Any]]:
+def read_samples(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Read a samples table from CSV.
 
     Parameters

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from msicube.readers.base import AxisSurvey, CubeInfo, CubeReader, PixelSize, Tally, Tile, TileSource
+from msicube.readers.base import AxisSurvey, BinningTally, CubeInfo, CubeReader, PixelSize, Tile, TileSource
 from msicube.readers.registry import find_sources, open_source
 
 __all__ = [
     "AxisSurvey",
+    "BinningTally",
     "CubeInfo",
     "CubeReader",
     "PixelSize",
-    "Tally",
     "Tile",
     "TileSource",
     "find_sources",

@@ -84,59 +84,44 @@ class CubeInfo:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What happened to the spectra of a tile; tallies add up.
+class BinningTally:
+    """What happened to the peaks of a ragged source when they were summed into channels; tallies add up.
 
     Attributes
     ----------
-    spectra
-        Read.
-    empty
-        Without any intensity other than 0.
-    nonfinite
-        Spectra with a NaN or an infinity.
     peaks
-        (m/z, intensity) pairs of ragged sources.
+        (m/z, intensity) pairs that were read.
     out_of_range
         Pairs that no channel takes.
-    tic_source, tic_stored
-        Sum of all finite intensities in the source, and in the tile.
+    tic_source
+        Sum of all finite intensities that were read.
     """
 
-    spectra: int = 0
-    empty: int = 0
-    nonfinite: int = 0
     peaks: int = 0
     out_of_range: int = 0
     tic_source: float = 0.0
-    tic_stored: float = 0.0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
-
-    def values(self) -> tuple[Any, ...]:
-        """Return the numbers in the order of the fields."""
-        return tuple(self.__dict__.values())
-
-    @property
-    def relative_tic_error(self) -> float:
-        """Share of the total ion current that is not in the store."""
-        return 0.0 if self.tic_source == 0 else abs(self.tic_stored - self.tic_source) / abs(self.tic_source)
+    def __add__(self, other: BinningTally) -> BinningTally:
+        return BinningTally(
+            self.peaks + other.peaks,
+            self.out_of_range + other.out_of_range,
+            self.tic_source + other.tic_source,
+        )
 
 
 class Tile(NamedTuple):
-    """A tile as it is stored, and the tally of what was read for it.
+    """A tile as it is stored.
 
     Attributes
     ----------
     values
         ``(y, x, channel)``, 0 where not acquired.
-    tally
-        Of its spectra.
+    binning
+        What binning did; None where nothing was binned.
     """
 
     values: NDArray[Any]
-    tally: Tally
+    binning: BinningTally | None = None
 
 
 @dataclass(frozen=True)

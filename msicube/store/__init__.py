@@ -6,16 +6,19 @@ from msicube.store.cube import CubeArray, CubeWriter
 from msicube.store.draft import Draft, array_metadata, group_metadata
 from msicube.store.location import Location
 from msicube.store.study import Study, open_study
+from msicube.store.validate import Finding, validate
 from msicube.store.variable import new_variable
 
 __all__ = [
     "CubeArray",
     "CubeWriter",
     "Draft",
+    "Finding",
     "Location",
     "Study",
     "array_metadata",
     "group_metadata",
     "new_variable",
     "open_study",
+    "validate",
 ]

@@ -184,19 +184,19 @@ class Study(Mapping[str, "xr.Dataset"]):
 
     def acquired(self, slide: str) -> NDArray[np.bool_]:
         """Return the ``(y, x)`` mask of the pixels that hold a measured spectrum."""
-        return self._small(slide, "acquired").astype(bool)
+        return self.small(slide, "acquired").astype(bool)
 
     def axis(self, slide: str) -> NDArray[np.float64]:
         """Return the ``(channel,)`` m/z or wavenumber of a slide."""
-        return self._small(slide, schema.AXIS_NAME[self.modality]).astype(np.float64)
+        return self.small(slide, schema.AXIS_NAME[self.modality]).astype(np.float64)
 
     def pipelines(self) -> list[str]:
         """Return the names of the fitted pipelines in the study."""
         folder = self.location / PIPELINES
         return [name for name in folder.children() if read_attrs(folder / name) is not None]
 
-    def _small(self, slide: str, variable: str) -> NDArray[Any]:
-        """Read a variable that is small beside the cube, whole."""
+    def small(self, slide: str, variable: str) -> NDArray[Any]:
+        """Return a variable that is small beside the cube, such as ``mean_spectrum``, whole."""
         import zarr
 
         self._check(slide)

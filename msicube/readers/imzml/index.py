@@ -124,18 +124,19 @@ def read_index(path: Path) -> tuple[Header, SpectrumIndex]:
     builder = _Builder()
     try:
         # Entities stay unresolved and no file or network is ever asked for; namespaces are optional in published files.
-        context = etree.iterparse(
-            str(path),
-            events=("end",),
-            tag=[f"{{*}}{name}" for name in _TAGS],
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            huge_tree=True,
-        )
-        for _, element in context:
-            if builder.take(element):
-                _forget(element)
+        with path.open("rb") as file:
+            context = etree.iterparse(
+                file,
+                events=("end",),
+                tag=[f"{{*}}{name}" for name in _TAGS],
+                resolve_entities=False,
+                no_network=True,
+                load_dtd=False,
+                huge_tree=True,
+            )
+            for _, element in context:
+                if builder.take(element):
+                    _forget(element)
     except etree.XMLSyntaxError as error:
         raise CorruptSource(f"{path.name} is not well-formed XML: {error}") from error
     except CorruptSource as error:

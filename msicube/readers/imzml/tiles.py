@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from msicube.axis import SpectralBins
 from msicube.errors import CorruptSource
-from msicube.readers.base import Tally, Tile
+from msicube.readers.base import BinningTally, Tile
 from msicube.readers.imzml.index import ArrayColumns
 
 
@@ -58,7 +58,7 @@ class DenseTile(_ImzMLTile):
             else:
                 for row, pixel in enumerate(self.pixels):
                     flat[pixel] = ibd.array(self.intensity, row)
-        return Tile(values, self._tally(flat))
+        return Tile(values)
 
     def _runs(self) -> Iterator[tuple[int, int]]:
         """Yield ranges of spectra that are neighbours both in the file and in the tile: one read each."""
@@ -68,20 +68,6 @@ class DenseTile(_ImzMLTile):
         joined = (np.diff(self.intensity.offset) == step) & (np.diff(self.pixels) == 1)
         bounds = np.concatenate([[0], np.flatnonzero(~joined) + 1, [len(self.pixels)]])
         yield from zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-
-    def _tally(self, flat: NDArray[Any]) -> Tally:
-        empty = nonfinite = 0
-        total = 0.0
-        for start in range(0, len(self.pixels), 256):
-            block = flat[self.pixels[start : start + 256]]
-            sums = block.sum(axis=1, dtype=np.float64)
-            bad = ~np.isfinite(sums)
-            if bad.any():
-                nonfinite += int((~np.isfinite(block[bad])).any(axis=1).sum())
-                sums[bad] = np.where(np.isfinite(block[bad]), block[bad], 0).sum(axis=1, dtype=np.float64)
-            total += float(sums.sum())
-            empty += int((~block[sums == 0].any(axis=1)).sum())
-        return Tally(len(self.pixels), empty, nonfinite, 0, 0, total, total)
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ class RaggedTile(_ImzMLTile):
         """Read the tile; see :class:`msicube.readers.TileSource`."""
         values = np.zeros(self.shape, self.dtype)
         flat = values.reshape(-1, self.shape[2])
-        tally = Tally()
+        tally = BinningTally()
         with IbdFile(self.path) as ibd:
             for row, pixel in enumerate(self.pixels):
                 mz, intensity = ibd.array(self.mz, row), ibd.array(self.intensity, row)
@@ -108,7 +94,7 @@ class RaggedTile(_ImzMLTile):
 
 def bin_spectrum(
     mz: NDArray[Any], intensity: NDArray[Any], bins: SpectralBins
-) -> tuple[NDArray[np.float64], Tally]:
+) -> tuple[NDArray[np.float64], BinningTally]:
     """Sum the peaks of one spectrum into channels; intensity is conserved.
 
     Parameters
@@ -121,23 +107,14 @@ def bin_spectrum(
     Returns
     -------
     spectrum : (channel,) float64
-    tally : Tally
+    tally : BinningTally
     """
     channel = bins.assign(mz)
     inside = channel >= 0
     spectrum = np.bincount(channel[inside], intensity[inside], len(bins)).astype(np.float64, copy=False)
     finite = np.isfinite(intensity)
     total = float(intensity.sum(dtype=np.float64, where=finite))
-    stored = float(intensity.sum(dtype=np.float64, where=finite & inside))
-    return spectrum, Tally(
-        spectra=1,
-        empty=int(not intensity.any()),
-        nonfinite=int(not finite.all()),
-        peaks=len(mz),
-        out_of_range=int(len(mz) - inside.sum()),
-        tic_source=total,
-        tic_stored=stored,
-    )
+    return spectrum, BinningTally(len(mz), int(len(mz) - inside.sum()), total)
 
 
 class IbdFile:

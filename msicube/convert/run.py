@@ -1,0 +1,289 @@
+"""Converting many sources into one study."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from msicube.bytesize import format_bytes, parse_bytes
+from msicube.codecs import CODECS, DEFAULT_CODEC
+from msicube.convert.axis_plan import AxisPlan, plan_axis
+from msicube.convert.report import ConversionReport, SlideReport
+from msicube.convert.slide import Progress, SlidePlan, convert_slide
+from msicube.errors import MemoryLimitError, MSICubeError, SlideExists, UsageError
+from msicube.readers import AxisSurvey, CubeReader, find_sources, open_source
+from msicube.samples import read_samples
+from msicube.scheduling import SchedulerLike, default_workers
+from msicube.store import Location, Study
+from msicube.store.draft import METADATA, group_metadata
+from msicube.store.lock import write_lock
+from msicube.store.study import create_study
+
+#: What the process takes before any tile: the interpreter, NumPy, Zarr, Dask and the index of the source.
+BASE_MEMORY = 256 * 2**20
+#: A tile in flight holds its values, its encoded chunks and the joined shard; the block of sums is small beside them.
+TILE_COPIES = 3.5
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The arguments of :func:`convert` that every slide shares."""
+
+    study: Location
+    samples: Mapping[str, Mapping[str, Any]] | None
+    shard_bytes: int
+    memory: int
+    codec: str
+    verify: bool
+    scheduler: SchedulerLike
+    workers: int
+    progress: Progress | None
+
+
+@dataclass
+class _Source:
+    """A source on its way into the study."""
+
+    path: Path
+    name: str
+    reader: CubeReader | None = None
+    survey: AxisSurvey | None = None
+    error: MSICubeError | None = None
+    seconds: float = field(default=0.0)
+
+
+def convert(
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    study: str | os.PathLike[str],
+    *,
+    mz_axis: str | None = None,
+    samples: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
+    memory_limit: str | int = "2 GiB",
+    shard_size: str | int = "64 MiB",
+    codec: str = DEFAULT_CODEC,
+    verify: bool = True,
+    on_error: Literal["stop", "continue"] = "stop",
+    scheduler: SchedulerLike = "threads",
+    workers: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> ConversionReport:
+    """Write spectral images into a study, one shard at a time.
+
+    Parameters
+    ----------
+    sources
+        Files or folders; one slide each, named like the file without its ending.
+    study
+        Path or URL; made where there is none, added to where there is one.
+    mz_axis
+        Axis law for processed imzML, e.g. ``"ppm:20"``; continuous data keep their own axis.
+    samples
+        A samples table: a CSV file with a column ``slide``, or slide name to a mapping. Slides that are in the study
+        already get their row again.
+    memory_limit
+        Bound on this process; concurrency is derived from it.
+    shard_size
+        Bound on one uncompressed shard.
+    codec
+        One of :data:`msicube.codecs.CODECS`.
+    verify
+        Check each source against its strongest declared checksum before its first tile.
+    on_error
+        ``"stop"`` raises the first error; ``"continue"`` goes on with the other sources and reports it.
+    scheduler, workers
+        Where tiles are converted; see :mod:`msicube.scheduling`.
+    storage_options
+        What fsspec needs for a remote study.
+    progress
+        Called with slide, tiles done and tiles in all.
+
+    Returns
+    -------
+    ConversionReport
+        One row per slide: spectra read, empty, out of range, relative TIC error, seconds, bytes.
+
+    Raises
+    ------
+    AxisRequired
+        A processed source and no ``mz_axis``; the message suggests one from the observed spacing.
+    CorruptSource
+        A source is damaged or contradicts itself. Nothing of this slide becomes visible in the study.
+    SlideExists
+        A slide of this name is in the study from another source.
+    StudyLocked
+        Another process is writing to the study.
+
+    Notes
+    -----
+    Running it again goes on where it stopped. Finished shards are verified, not rewritten.
+    """
+    if codec not in CODECS:
+        raise UsageError(f'unknown codec "{codec}": choose one of {", ".join(CODECS)}')
+    found = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
+    location = Location.of(study, storage_options)
+    options = _Options(
+        study=location,
+        samples=samples if samples is None or isinstance(samples, Mapping) else read_samples(samples),
+        shard_bytes=parse_bytes(shard_size),
+        memory=parse_bytes(memory_limit),
+        codec=codec,
+        verify=verify,
+        scheduler=scheduler,
+        workers=workers or default_workers(),
+        progress=progress,
+    )
+    items = _named(found)
+    with write_lock(location):
+        opened = create_study(location, modality="msi")
+        for item in items:
+            _guard(item, on_error, lambda item=item: _open(item, opened))
+        plan = plan_axis({i.name: i.survey for i in items if i.reader}, mz_axis, opened)
+        rows = tuple(_convert_one(item, plan, opened, options, on_error) for item in items)
+    return ConversionReport(location.url, rows, tuple(_sample_remarks(items, options)))
+
+
+def _named(paths: list[Path]) -> list[_Source]:
+    """Name the slides after their files.
+
+    Raises
+    ------
+    UsageError
+        Two files of one name, or a name that the store keeps for itself.
+    """
+    items = [_Source(path, path.stem) for path in paths]
+    seen: dict[str, Path] = {}
+    for item in items:
+        if item.name.startswith(("_", ".")):
+            raise UsageError(
+                f"{item.path}: slide names must not start with '{item.name[0]}'; rename the file"
+            )
+        if item.name in seen:
+            raise UsageError(
+                f"{seen[item.name]} and {item.path} would both be the slide {item.name}: rename one"
+            )
+        seen[item.name] = item.path
+    return items
+
+
+def _guard(item: _Source, on_error: str, action: Any) -> Any:
+    """Run a step of one source; note its error where the others are to go on."""
+    started = time.perf_counter()
+    try:
+        return action()
+    except MSICubeError as error:
+        if on_error == "stop":
+            raise
+        item.error = error
+        return None
+    finally:
+        item.seconds += time.perf_counter() - started
+
+
+def _open(item: _Source, study: Study) -> None:
+    """Open a source and look through its axis, unless its slide is there and needs none."""
+    item.reader = open_source(item.path)
+    if item.name not in study:
+        item.survey = item.reader.survey()
+
+
+def _convert_one(
+    item: _Source, axis: AxisPlan, study: Study, options: _Options, on_error: str
+) -> SlideReport:
+    row = SlideReport(item.name, str(item.path), "failed")
+    if item.error is None:
+        row = _guard(item, on_error, lambda: _write(item, axis, study, options)) or row
+    return replace(row, seconds=item.seconds, error=str(item.error) if item.error else None)
+
+
+def _write(item: _Source, axis: AxisPlan, study: Study, options: _Options) -> SlideReport:
+    reader = item.reader
+    assert reader is not None
+    row = SlideReport(item.name, str(item.path), "present", source_bytes=_source_bytes(item.path))
+    sample = dict((options.samples or {}).get(item.name, {}))
+    if item.name in study:
+        _check_present(item, study, options.samples is not None, sample)
+        return replace(row, **_counts(study.slide_attrs[item.name]["conversion"]))
+    plan = SlidePlan.of(
+        item.name,
+        axis.apply(reader, item.survey),
+        shard_bytes=options.shard_bytes,
+        codec=options.codec,
+        sample=sample,
+        checksums=reader.verify() if options.verify else {},
+    )
+    result = convert_slide(
+        plan,
+        options.study,
+        scheduler=options.scheduler,
+        workers=_affordable(plan, options),
+        progress=options.progress,
+    )
+    return replace(
+        row,
+        status="converted",
+        stored_bytes=result.stored_bytes,
+        **_counts({**result.to_json(), "channels": plan.tiles.shape[2], "remarks": plan.reader.info.remarks}),
+    )
+
+
+def _counts(conversion: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a stored conversion report that a row has too."""
+    counts = {f.name: conversion[f.name] for f in fields(SlideReport) if f.name in conversion}
+    return {**counts, "remarks": tuple(counts.get("remarks", ()))}
+
+
+def _check_present(item: _Source, study: Study, has_samples: bool, sample: dict[str, Any]) -> None:
+    """Check that a slide came from this source, and give it its row of the samples table.
+
+    Raises
+    ------
+    SlideExists
+        It came from another.
+    """
+    attrs = study.slide_attrs[item.name]
+    stored = {key: value for key, value in attrs["source"].items() if key != "verified"}
+    assert item.reader is not None
+    if stored != item.reader.info.source:
+        raise SlideExists(
+            f"the study has a slide {item.name} from another file (UUID {stored.get('uuid')}) than {item.path} (UUID "
+            f"{item.reader.info.source.get('uuid')}): rename the file, or remove the slide first"
+        )
+    if has_samples and attrs.get("sample") != sample:
+        (study.location / item.name / METADATA).put(group_metadata({**attrs, "sample": sample}))
+
+
+def _affordable(plan: SlidePlan, options: _Options) -> int:
+    """Return how many tiles can be in flight within the memory limit.
+
+    Raises
+    ------
+    MemoryLimitError
+        Not even one.
+    """
+    each = int(plan.shard_bytes * TILE_COPIES)
+    fits = (options.memory - BASE_MEMORY) // each
+    if fits < 1:
+        raise MemoryLimitError(
+            f"a memory limit of {format_bytes(options.memory)} is too small: {plan.name} needs "
+            f"{format_bytes(BASE_MEMORY + each)} for one tile of {format_bytes(plan.shard_bytes)}; raise the limit or "
+            f"choose smaller shards (--shard-size)"
+        )
+    return min(options.workers, fits)
+
+
+def _sample_remarks(items: list[_Source], options: _Options) -> list[str]:
+    if options.samples is None:
+        return []
+    missing = [item.name for item in items if item.name not in options.samples]
+    return [f"no row in the samples table: {', '.join(missing)}"] if missing else []
+
+
+def _source_bytes(path: Path) -> int:
+    return sum(
+        p.stat().st_size for p in path.parent.glob(f"{path.stem}.*") if p.suffix.lower() in (".imzml", ".ibd")
+    )

@@ -1,0 +1,189 @@
+"""The unit of conversion: read one tile, write one shard, leave one record."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.readers import BinningTally, TileSource
+from msicube.store import CubeWriter, Location
+from msicube.tiling import Window
+
+#: Bytes of float64 that the sums of a tile work on at a time: a few blocks stay in the processor's cache.
+SUM_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class TileSummary:
+    """What a tile adds to the slide's by-products and to its report.
+
+    Attributes
+    ----------
+    total
+        ``(y, x)`` float64 sum of each spectrum.
+    sums, largest
+        ``(channel,)`` float64 sum and maximum of the finite values of the acquired pixels.
+    spectra, empty, nonfinite
+        Counts of spectra.
+    """
+
+    total: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    largest: NDArray[np.float64]
+    spectra: int
+    empty: int
+    nonfinite: int
+
+    @classmethod
+    def of(cls, values: NDArray[Any], acquired: NDArray[np.bool_]) -> TileSummary:
+        """Summarise a tile in one pass.
+
+        Parameters
+        ----------
+        values
+            ``(y, x, channel)``.
+        acquired
+            ``(y, x)``.
+        """
+        n_channels = values.shape[2]
+        flat = values.reshape(-1, n_channels)
+        pixels = np.flatnonzero(acquired)
+        total, sums = np.zeros(len(flat)), np.zeros(n_channels)
+        largest = np.full(n_channels, -np.inf)
+        empty = nonfinite = 0
+        step = max(1, SUM_BLOCK // (8 * n_channels))
+        for start in range(0, len(pixels), step):
+            rows = pixels[start : start + step]
+            block = flat[rows].astype(np.float64)
+            total[rows] = row_sums = block.sum(axis=1)
+            if np.isfinite(row_sums).all():
+                finite = block
+            else:
+                mask = np.isfinite(block)
+                nonfinite += int((~mask).any(axis=1).sum())
+                finite = np.where(mask, block, 0.0)
+                block = np.where(mask, block, -np.inf)
+            sums += finite.sum(axis=0)
+            np.maximum(largest, block.max(axis=0), out=largest)
+            quiet = row_sums == 0
+            if quiet.any():
+                empty += int((~block[quiet].any(axis=1)).sum())
+        return cls(total.reshape(acquired.shape), sums, largest, len(pixels), empty, nonfinite)
+
+
+@dataclass(frozen=True)
+class TileRecord:
+    """Proof that a tile is stored, and all that the slide's end needs of it.
+
+    Attributes
+    ----------
+    window
+        The tile.
+    stored_bytes, crc32c
+        Of the shard as it was written.
+    summary
+        By-products.
+    binning
+        What binning did; None where nothing was binned.
+    """
+
+    window: Window
+    stored_bytes: int
+    crc32c: int
+    summary: TileSummary
+    binning: BinningTally | None
+
+    def to_bytes(self) -> bytes:
+        """Return the record as an ``.npz``."""
+        head = {
+            "window": self.window,
+            "stored_bytes": self.stored_bytes,
+            "crc32c": self.crc32c,
+            "counts": [self.summary.spectra, self.summary.empty, self.summary.nonfinite],
+            "binning": asdict(self.binning) if self.binning else None,
+        }
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            head=np.array(json.dumps(head)),
+            total=self.summary.total,
+            sums=self.summary.sums,
+            largest=self.summary.largest,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> TileRecord:
+        """Read what :meth:`to_bytes` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            head = json.loads(str(arrays["head"]))
+            summary = TileSummary(arrays["total"], arrays["sums"], arrays["largest"], *head["counts"])
+        binning = BinningTally(**head["binning"]) if head["binning"] else None
+        return cls(Window(*head["window"]), head["stored_bytes"], head["crc32c"], summary, binning)
+
+
+@dataclass(frozen=True)
+class TileTask:
+    """One tile to convert; picklable, may run anywhere and more than once.
+
+    Attributes
+    ----------
+    source
+        Where the spectra come from.
+    window
+        The tile.
+    acquired
+        ``(y, x)`` of the tile.
+    writer
+        Where the shard goes.
+    record
+        Where the record goes, after the shard.
+    """
+
+    source: TileSource
+    window: Window
+    acquired: NDArray[np.bool_]
+    writer: CubeWriter
+    record: Location
+
+
+def convert_tile(task: TileTask) -> Window:
+    """Read, summarise and store one tile; its record comes last."""
+    tile = task.source.read()
+    data = task.writer.write(task.window, tile.values)
+    summary = TileSummary.of(tile.values, task.acquired)
+    record = TileRecord(task.window, len(data), google_crc32c.value(data), summary, tile.binning)
+    task.record.put(record.to_bytes())
+    return task.window
+
+
+def record_location(folder: Location, window: Window) -> Location:
+    """Return where the record of a tile lies."""
+    return folder / f"{window.y0}-{window.x0}.npz"
+
+
+def finished_record(task: TileTask) -> TileRecord | None:
+    """Return the record of a tile that an earlier run stored, if its shard is still what was written then."""
+    data = task.record.get()
+    if data is None:
+        return None
+    try:
+        record = TileRecord.from_bytes(data)
+    except (
+        ValueError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+    ):  # cut off by a power failure: as if it were not there
+        return None
+    shard = task.writer.shard(task.window).get()
+    if shard is None or len(shard) != record.stored_bytes or google_crc32c.value(shard) != record.crc32c:
+        return None
+    return record

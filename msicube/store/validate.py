@@ -1,0 +1,238 @@
+"""Checking a study: against the schema, against itself, and against the files it came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube import schema
+from msicube.axis import OBSERVED, AxisLaw, SpectralBins
+from msicube.errors import CorruptStore, MSICubeError, UsageError
+from msicube.readers import CubeReader, TileSource, find_sources, open_source
+from msicube.scheduling import SchedulerLike, run_tasks
+from msicube.store.cube import CubeArray
+from msicube.store.draft import location_metadata
+from msicube.store.study import Study
+from msicube.tiling import Window
+
+#: Called with the slide's name, the tiles that are checked, and the tiles there are.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes
+    ----------
+    slide
+        Name.
+    message
+        What was found and what was expected.
+    """
+
+    slide: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.slide}: {self.message}"
+
+
+@dataclass(frozen=True)
+class _TileCheck:
+    """One tile to check; picklable."""
+
+    cube: CubeArray
+    window: Window
+    acquired: NDArray[np.bool_]
+    total: NDArray[np.float64]
+    source: TileSource | None
+
+
+def validate(
+    study: Study,
+    *,
+    slides: Iterable[str] | None = None,
+    sources: Iterable[str | os.PathLike[str]] | None = None,
+    scheduler: SchedulerLike = "threads",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Check a study.
+
+    Every variable is checked against the schema, every shard is decoded and its checksum met, unmeasured pixels must be
+    0, and the total ion current must be the sum of the stored spectra.
+
+    Parameters
+    ----------
+    study
+        An open study.
+    slides
+        Which; all by default.
+    sources
+        Files or folders to compare with: every stored spectrum of a slide with the spectrum in its source, bit for bit.
+        A slide is compared with the source file of its name.
+    scheduler, workers
+        Where tiles are checked; see :mod:`msicube.scheduling`.
+    progress
+        Called with slide, tiles done and tiles in all.
+
+    Returns
+    -------
+    list of Finding
+        Empty where all is well.
+
+    Raises
+    ------
+    UsageError
+        A source without a slide, or a slide without a source when sources are given.
+    """
+    names = list(slides) if slides is not None else study.slides
+    readers = _match(study, names, sources) if sources is not None else {}
+    findings: list[Finding] = []
+    for name in names:
+        before = len(findings)
+        findings += [Finding(name, problem) for problem in _schema_problems(study, name)]
+        if len(findings) > before:
+            continue
+        try:
+            reader = _on_stored_axis(study, name, readers[name]) if name in readers else None
+            findings += [
+                Finding(name, problem)
+                for problem in _tile_problems(study, name, reader, scheduler, workers, progress)
+            ]
+        except MSICubeError as error:
+            findings.append(Finding(name, str(error)))
+    return findings
+
+
+def _match(
+    study: Study, names: list[str], sources: Iterable[str | os.PathLike[str]]
+) -> dict[str, CubeReader]:
+    """Open the source of each slide."""
+    readers = {}
+    for path in find_sources(sources):
+        if path.stem not in study:
+            raise UsageError(f"{path} has no slide in {study.path}: convert it, or leave it out")
+        readers[path.stem] = open_source(path)
+    missing = [name for name in names if name not in readers]
+    if missing:
+        raise UsageError(
+            f"no source is given for {', '.join(missing)}: name the files, or choose slides with --slide"
+        )
+    return readers
+
+
+def _schema_problems(study: Study, name: str) -> Iterator[str]:
+    """Yield where a slide departs from the schema."""
+    for spec in schema.specs_for(study.modality):
+        metadata = location_metadata(study.location / name / spec.name)
+        if metadata is None:
+            if spec.required:
+                yield f"the variable {spec.name} is missing"
+            continue
+        yield from spec.problems(
+            dims=tuple(metadata.get("dimension_names") or ()), dtype=np.dtype(metadata["data_type"])
+        )
+    missing = set(schema.SLIDE_ATTRS) - set(study.slide_attrs[name])
+    if missing:
+        yield f"the attributes {', '.join(sorted(missing))} are missing"
+
+
+def _tile_problems(
+    study: Study,
+    name: str,
+    reader: CubeReader | None,
+    scheduler: SchedulerLike,
+    workers: int | None,
+    progress: Progress | None,
+) -> list[str]:
+    """Check the numbers of a slide."""
+    cube, acquired = study.cube(name), study.acquired(name)
+    index, total = study.small(name, "spectrum_index"), study.small(name, "total_ion_current")
+    problems = list(_plane_problems(study, name, cube, acquired, index))
+    if reader is not None:
+        problems += _source_problems(study, name, cube, index, reader)
+    if problems:
+        return problems
+    checks = [
+        _TileCheck(cube, w, acquired[w.slices], total[w.slices], reader.tile(w) if reader else None)
+        for w in cube.tiles()
+    ]
+    done = 0
+
+    def advance(found: list[str]) -> None:
+        nonlocal done
+        done += 1
+        problems.extend(found)
+        if progress:
+            progress(name, done, len(checks))
+
+    run_tasks(_check_tile, checks, scheduler=scheduler, workers=workers, on_result=advance)
+    return sorted(problems)
+
+
+def _plane_problems(
+    study: Study, name: str, cube: CubeArray, acquired: NDArray[np.bool_], index: NDArray[np.int64]
+) -> Iterator[str]:
+    axis = study.axis(name)
+    if cube.shape != (*acquired.shape, len(axis)):
+        yield f"intensity has shape {cube.shape}, acquired and the axis make {(*acquired.shape, len(axis))}"
+    if not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
+        yield "the spectral axis is not finite and strictly ascending"
+    if not np.array_equal(acquired, index >= 0):
+        yield f"acquired and spectrum_index disagree at {int((acquired != (index >= 0)).sum())} pixels"
+
+
+def _source_problems(
+    study: Study, name: str, cube: CubeArray, index: NDArray[np.int64], reader: CubeReader
+) -> Iterator[str]:
+    info = reader.info
+    if not np.array_equal(info.axis, study.axis(name)):  # type: ignore[arg-type]
+        yield "the stored axis is not the axis of the source"
+    if info.dtype != cube.dtype:
+        yield f"stored as {cube.dtype}, the source gives {info.dtype}"
+    if not np.array_equal(info.spectrum_index, index):
+        yield "the spectra do not lie where the source has them"
+
+
+def _check_tile(check: _TileCheck) -> list[str]:
+    """Return what is wrong with one tile."""
+    try:
+        values = check.cube.read(check.window)
+    except CorruptStore as error:
+        return [str(error)]
+    problems = []
+    if values[~check.acquired].any():
+        problems.append(f"unmeasured pixels of {check.window} are not 0")
+    if not np.allclose(values.sum(axis=2, dtype=np.float64), check.total, rtol=1e-9, atol=0, equal_nan=True):
+        problems.append(f"total_ion_current of {check.window} is not the sum of the stored spectra")
+    if check.source is not None:
+        expected = check.source.read().values
+        differs = (expected.view(np.uint8) != values.view(np.uint8)).any(axis=2)
+        if differs.any():
+            y, x = np.argwhere(differs)[0]
+            problems.append(
+                f"{int(differs.sum())} spectra of {check.window} differ from the source, the first at "
+                f"y={check.window.y0 + int(y)}, x={check.window.x0 + int(x)}"
+            )
+    return problems
+
+
+def _on_stored_axis(study: Study, name: str, reader: CubeReader) -> CubeReader:
+    """Return the source on the axis that the slide was stored with."""
+    if reader.info.axis is not None:
+        return reader
+    law: Any = study.slide_attrs[name]["axis"]["law"]
+    axis = study.axis(name)
+    if law == OBSERVED:
+        survey = reader.survey()
+        if survey is None or survey.common_axis is None or not np.array_equal(survey.common_axis, axis):
+            raise CorruptStore("the spectra of the source do not share the m/z axis that is stored")
+        return reader.with_axis(SpectralBins.observed(axis), OBSERVED)
+    return reader.with_axis(AxisLaw.parse(law).bins(float(axis[0]), float(axis[-1])), law)
