@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from msicube.convert import convert
+    from msicube.conversion import convert
     from msicube.errors import MSICubeError
     from msicube.experiments import report, train
     from msicube.preprocess import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from msicube.stream import PatchStream, SpectrumStream
 
 _HOMES = {
-    "convert": "msicube.convert",
+    "convert": "msicube.conversion",
     "MSICubeError": "msicube.errors",
     "report": "msicube.experiments",
     "train": "msicube.experiments",

@@ -6,7 +6,7 @@ from msicube.store.cube import CubeArray, CubeWriter
 from msicube.store.draft import Draft, array_metadata, group_metadata
 from msicube.store.location import Location
 from msicube.store.study import Study, open_study
-from msicube.store.validate import Finding, validate
+from msicube.store.validation import Finding, validate
 from msicube.store.variable import new_variable
 
 __all__ = [

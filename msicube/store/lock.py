@@ -40,10 +40,12 @@ def write_lock(study: Location) -> Iterator[None]:
             ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
-        yield
-        # Still locked: whoever opened the file meanwhile sees it gone and makes a new one.
-        path.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        try:
+            yield
+        finally:
+            # Still locked, so no other writer is cut off; what a failed run left for the next one stays.
+            path.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
     finally:
         os.close(handle)

@@ -66,6 +66,21 @@ def open_study(
     return Study(location)
 
 
+def find_study(location: Location) -> Study | None:
+    """Open the study at a place where one may be made; None where there is nothing yet.
+
+    Raises
+    ------
+    NotAStudy
+        The folder holds something else.
+    """
+    if _header(location) is not None:
+        return open_study(location)
+    if location.children():
+        raise NotAStudy(f"{location} is not empty and no msicube study: choose another path for the study")
+    return None
+
+
 def create_study(location: Location, *, modality: str) -> Study:
     """Open a study for adding slides, and make it where there is none.
 
@@ -76,25 +91,18 @@ def create_study(location: Location, *, modality: str) -> Study:
     UsageError
         The study holds slides of another modality.
     """
-    header = _header(location)
-    if header is None:
-        if location.children():
-            raise NotAStudy(
-                f"{location} is not empty and no msicube study: choose another path for the study"
-            )
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+    study = find_study(location)
+    if study is None:
         header = {
             "format_version": schema.FORMAT_VERSION,
             "modality": modality,
-            "created": now,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "software": f"msicube {msicube.__version__}",
         }
         (location / METADATA).put(group_metadata({"msicube": header}))
-    study = open_study(location)
+        study = open_study(location)
     if study.modality != modality:
-        raise UsageError(
-            f"{location} holds slides of modality {study.modality}, not {modality}: use another study"
-        )
+        raise UsageError(f"{location} holds slides of modality {study.modality}, not {modality}: use another study")
     return study
 
 

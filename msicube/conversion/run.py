@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from msicube.bytesize import format_bytes, parse_bytes
 from msicube.codecs import CODECS, DEFAULT_CODEC
-from msicube.convert.axis_plan import AxisPlan, plan_axis
-from msicube.convert.report import ConversionReport, SlideReport
-from msicube.convert.slide import Progress, SlidePlan, convert_slide
+from msicube.conversion.axis_plan import AxisPlan, plan_axis
+from msicube.conversion.report import ConversionReport, SlideReport
+from msicube.conversion.slide import Progress, SlidePlan, convert_slide
 from msicube.errors import MemoryLimitError, MSICubeError, SlideExists, UsageError
 from msicube.readers import AxisSurvey, CubeReader, find_sources, open_source
 from msicube.samples import read_samples
@@ -21,7 +21,7 @@ from msicube.scheduling import SchedulerLike, default_workers
 from msicube.store import Location, Study
 from msicube.store.draft import METADATA, group_metadata
 from msicube.store.lock import write_lock
-from msicube.store.study import create_study
+from msicube.store.study import create_study, find_study
 
 #: What the process takes before any tile: the interpreter, NumPy, Zarr, Dask and the index of the source.
 BASE_MEMORY = 256 * 2**20
@@ -139,11 +139,11 @@ def convert(
     )
     items = _named(found)
     with write_lock(location):
-        opened = create_study(location, modality="msi")
+        existing = find_study(location)
         for item in items:
-            _guard(item, on_error, lambda item=item: _open(item, opened))
-        plan = plan_axis({i.name: i.survey for i in items if i.reader}, mz_axis, opened)
-        rows = tuple(_convert_one(item, plan, opened, options, on_error) for item in items)
+            _guard(item, on_error, lambda item=item: _open(item, existing))
+        plan = plan_axis({i.name: i.survey for i in items if i.reader}, mz_axis, existing)
+        rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
     return ConversionReport(location.url, rows, tuple(_sample_remarks(items, options)))
 
 
@@ -184,15 +184,15 @@ def _guard(item: _Source, on_error: str, action: Any) -> Any:
         item.seconds += time.perf_counter() - started
 
 
-def _open(item: _Source, study: Study) -> None:
+def _open(item: _Source, study: Study | None) -> None:
     """Open a source and look through its axis, unless its slide is there and needs none."""
     item.reader = open_source(item.path)
-    if item.name not in study:
+    if study is None or item.name not in study:
         item.survey = item.reader.survey()
 
 
 def _convert_one(
-    item: _Source, axis: AxisPlan, study: Study, options: _Options, on_error: str
+    item: _Source, axis: AxisPlan, study: Study | None, options: _Options, on_error: str
 ) -> SlideReport:
     row = SlideReport(item.name, str(item.path), "failed")
     if item.error is None:
@@ -200,12 +200,12 @@ def _convert_one(
     return replace(row, seconds=item.seconds, error=str(item.error) if item.error else None)
 
 
-def _write(item: _Source, axis: AxisPlan, study: Study, options: _Options) -> SlideReport:
+def _write(item: _Source, axis: AxisPlan, study: Study | None, options: _Options) -> SlideReport:
     reader = item.reader
     assert reader is not None
     row = SlideReport(item.name, str(item.path), "present", source_bytes=_source_bytes(item.path))
     sample = dict((options.samples or {}).get(item.name, {}))
-    if item.name in study:
+    if study is not None and item.name in study:
         _check_present(item, study, options.samples is not None, sample)
         return replace(row, **_counts(study.slide_attrs[item.name]["conversion"]))
     plan = SlidePlan.of(
@@ -216,6 +216,8 @@ def _write(item: _Source, axis: AxisPlan, study: Study, options: _Options) -> Sl
         sample=sample,
         checksums=reader.verify() if options.verify else {},
     )
+    # Only now: a command all of whose sources are broken leaves no empty study behind.
+    create_study(options.study, modality=reader.info.modality)
     result = convert_slide(
         plan,
         options.study,

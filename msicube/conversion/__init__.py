@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msicube.convert.report import ConversionReport, SlideReport
-from msicube.convert.run import convert
+from msicube.conversion.report import ConversionReport, SlideReport
+from msicube.conversion.run import convert
 
 __all__ = ["ConversionReport", "SlideReport", "convert"]

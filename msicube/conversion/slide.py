@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from msicube import schema
-from msicube.convert.tiles import (
+from msicube.conversion.tiles import (
     TileRecord,
     TileTask,
     convert_tile,
