@@ -216,13 +216,14 @@ def _write(item: _Source, axis: AxisPlan, study: Study | None, options: _Options
         sample=sample,
         checksums=reader.verify() if options.verify else {},
     )
+    workers = _affordable(plan, options)
     # Only now: a command all of whose sources are broken leaves no empty study behind.
     create_study(options.study, modality=reader.info.modality)
     result = convert_slide(
         plan,
         options.study,
         scheduler=options.scheduler,
-        workers=_affordable(plan, options),
+        workers=workers,
         progress=options.progress,
     )
     return replace(

@@ -175,28 +175,37 @@ class CubeArray:
         return out
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read as NumPy would index: integers and slices of step 1 on y and x, anything on channels."""
-        key = key if isinstance(key, tuple) else (key,)
-        key = (*key, *(slice(None),) * (3 - len(key)))
-        spans: list[Any] = []
-        squeeze = []
-        for axis, part in enumerate(key):
-            if isinstance(part, int | np.integer):
-                position = int(part) % self.shape[axis]
-                spans.append(slice(position, position + 1))
-                squeeze.append(axis)
-            elif isinstance(part, slice):
-                spans.append(slice(*part.indices(self.shape[axis])))
-            else:
-                spans.append(np.asarray(part))
-        y, x, channels = spans
-        if any(isinstance(s, slice) and s.start >= s.stop for s in spans):
-            return np.empty([_length(s) for s in spans], self.dtype)
-        steps = [s.step if isinstance(s, slice) else 1 for s in (y, x)]
-        if isinstance(channels, slice) and channels.step != 1:
-            channels = np.arange(self.shape[2])[channels]
-        block = self.read(Window(y.start, y.stop, x.start, x.stop), channels=channels)
-        return block[:: steps[0], :: steps[1]].squeeze(tuple(squeeze))
+        """Read as NumPy would index: integers and forward slices on y and x, also lists on channels.
+
+        Raises
+        ------
+        UsageError
+            Any other index; read a window first and index that.
+        """
+        parts = list(key) if isinstance(key, tuple) else [key]
+        if Ellipsis in [part for part in parts if not isinstance(part, np.ndarray)]:
+            at = parts.index(Ellipsis)
+            parts[at : at + 1] = [slice(None)] * (4 - len(parts))
+        parts += [slice(None)] * (3 - len(parts))
+        single = tuple(axis for axis, part in enumerate(parts) if isinstance(part, int | np.integer))
+        y, x = (self._forward(axis, parts[axis]) for axis in (0, 1))
+        chosen: Any = parts[2] if isinstance(parts[2], list | np.ndarray) else self._forward(2, parts[2])
+        if not len(y) or not len(x):
+            return np.empty((len(y), len(x), len(chosen)), self.dtype).squeeze(single)
+        one_run = isinstance(chosen, range) and chosen.step == 1
+        channels = slice(chosen.start, chosen.stop) if one_run else np.asarray(chosen, np.intp)
+        block = self.read(Window(y[0], y[-1] + 1, x[0], x[-1] + 1), channels=channels)
+        return block[:: y.step, :: x.step].squeeze(single)
+
+    def _forward(self, axis: int, part: Any) -> range:
+        """Return the positions that an integer or a slice stands for."""
+        positions = range(self.shape[axis])
+        if isinstance(part, int | np.integer):
+            position = positions[int(part)]
+            return range(position, position + 1)
+        if isinstance(part, slice) and (part.step or 1) > 0:
+            return positions[part]
+        raise UsageError(f"a stored cube cannot be indexed by {part!r}: read a window and index that")
 
     def _read_range(self, window: Window, channels: slice, out: NDArray[Any]) -> None:
         for tile in self.tiles_of(window):
@@ -257,7 +266,3 @@ def shard_location(array: Location, layout: ShardLayout, window: Window) -> Loca
     """Return where the shard of a tile is stored, by the default chunk key encoding of Zarr 3."""
     row, column = window.y0 // layout.shape[0], window.x0 // layout.shape[1]
     return array / f"c/{row}/{column}/0"
-
-
-def _length(span: Any) -> int:
-    return len(range(span.start, span.stop, span.step)) if isinstance(span, slice) else len(span)

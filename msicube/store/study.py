@@ -102,7 +102,9 @@ def create_study(location: Location, *, modality: str) -> Study:
         (location / METADATA).put(group_metadata({"msicube": header}))
         study = open_study(location)
     if study.modality != modality:
-        raise UsageError(f"{location} holds slides of modality {study.modality}, not {modality}: use another study")
+        raise UsageError(
+            f"{location} holds slides of modality {study.modality}, not {modality}: use another study"
+        )
     return study
 
 

@@ -1,0 +1,104 @@
+"""The command line: exit codes, what goes to which stream, and JSON where output is data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from msicube.simulate import SimulationReport
+from msicube.store import Study
+
+
+def msicube(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "msicube.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_simulate_convert_info_validate(tmp_path: Path) -> None:
+    done = msicube(
+        "simulate", "msi", tmp_path / "in", "--slides", 2, "--shape", 12, 14, "--channels", 40, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [slide["name"] for slide in json.loads(done.stdout)["slides"]] == ["slide_001", "slide_002"]
+
+    done = msicube(
+        "convert", tmp_path / "in", tmp_path / "s.zarr", "--samples", tmp_path / "in/samples.csv", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert {row["status"] for row in json.loads(done.stdout)["slides"]} == {"converted"}
+    assert "converting slide_001" in done.stderr
+
+    done = msicube("info", tmp_path / "s.zarr", "--json")
+    assert json.loads(done.stdout)["slides"][0]["channels"] == 40
+    assert done.stderr == ""
+    done = msicube("info", tmp_path / "in/slide_001.imzML", "--json")
+    assert json.loads(done.stdout)["source"]["mode"] == "continuous"
+
+    done = msicube("validate", tmp_path / "s.zarr", "--source", *sorted((tmp_path / "in").glob("*.imzML")))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "2 slides are valid and equal to their sources" in done.stderr
+
+
+def test_tables_are_for_people(study: Study) -> None:
+    done = msicube("info", study.path)
+    assert done.returncode == 0
+    assert "slide_003" in done.stdout
+    assert "tumour" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr, "colours where there is no terminal"
+
+
+def test_a_failed_job_exits_with_1_and_one_line(tmp_path: Path, simulation: SimulationReport) -> None:
+    done = msicube("info", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" in msicube("--debug", "info", tmp_path).stderr
+
+    (tmp_path / "bad.imzML").write_text("<mzML/>")
+    done = msicube("convert", simulation.slides[0].path, tmp_path / "bad.imzML", tmp_path / "s.zarr")
+    assert done.returncode == 1
+    assert "Error: bad: " in done.stderr
+    assert "converted" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert"],
+        ["nonsense"],
+        ["convert", "a", "b", "--mz-axis", "furlong:1"],
+        ["convert", "a", "b", "--memory-limit", "much"],
+        ["convert", "a", "b", "--codec", "rar"],
+        ["simulate", "msi", "x", "--slides", "0"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    done = msicube(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_findings_exit_with_1(study: Study, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(study.path, tmp_path / "s.zarr")
+    (tmp_path / "s.zarr" / study.slides[0] / "intensity" / "c" / "0" / "0" / "0").unlink()
+    done = msicube("validate", tmp_path / "s.zarr", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)[0]["slide"] == study.slides[0]
+
+
+def test_help_lists_the_commands() -> None:
+    done = msicube("--help")
+    assert done.returncode == 0
+    for name in ("simulate", "convert", "info", "validate", "fit", "apply", "train", "report"):
+        assert name in done.stdout

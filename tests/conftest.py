@@ -1,0 +1,42 @@
+"""Fixtures that several rooms share: real data, and one small simulated study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import msicube as mc
+from msicube.simulate import SimulationReport, simulate_msi
+from msicube.store import Study
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real files that other projects publish; they lie beside the project, not in it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real files are not at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> SimulationReport:
+    """Six slides of 40 x 36 pixels and 160 channels, continuous, as imzML pairs."""
+    return simulate_msi(
+        tmp_path_factory.mktemp("msi") / "slides", slides=6, seed=7, shape=(40, 36), channels=160
+    )
+
+
+@pytest.fixture(scope="session")
+def _converted(simulation: SimulationReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("studies") / "study.zarr"
+    mc.convert(simulation.folder, path, samples=simulation.samples, shard_size="256 KiB")
+    return path
+
+
+@pytest.fixture
+def study(_converted: Path) -> Study:
+    """The simulation as a study, several tiles a slide; shared by all tests, so only to be read."""
+    return mc.open_study(_converted)

@@ -1,0 +1,140 @@
+"""Our shards are Zarr's shards: what we write zarr-python reads, and the other way round."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msicube.codecs import CODECS, ChunkCodec
+from msicube.errors import CorruptStore, UsageError
+from msicube.shards import ShardLayout
+from msicube.store import CubeArray, CubeWriter, Location, array_metadata
+from msicube.tiling import Window, plan_tiles
+
+DIMS = ("y", "x", "channel")
+
+
+def cube_of(shape: tuple[int, int, int], dtype: str = "f4") -> np.ndarray:
+    rng = np.random.default_rng(1)
+    cube = rng.poisson(0.7, shape).astype(dtype)
+    cube[: shape[0] // 2, : shape[1] // 2] = 0
+    return cube
+
+
+def store_cube(folder: Path, cube: np.ndarray, codec: str, shard_bytes: int = 2**18) -> CubeArray:
+    plan = plan_tiles(cube.shape, cube.itemsize, shard_bytes=shard_bytes)
+    layout = ShardLayout(plan.shard_shape, plan.chunk_shape, ChunkCodec.named(codec, cube.dtype))
+    location = Location.of(folder)
+    writer = CubeWriter(location, layout)
+    for window in plan.tiles():
+        writer.write(window, cube[window.slices])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr-python says that pcodec is outside the specification
+        metadata = array_metadata(
+            cube.shape,
+            cube.dtype,
+            chunks=plan.chunk_shape,
+            shards=plan.shard_shape,
+            dims=DIMS,
+            attrs={},
+            codec=layout.codec.zarr_arguments(),
+        )
+    (location / "zarr.json").put(metadata)
+    return CubeArray.open(location, slide="s", variable="v")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u2"])
+def test_zarr_reads_what_we_write(tmp_path: Path, codec: str, dtype: str) -> None:
+    cube = cube_of((50, 41, 150), dtype)
+    ours = store_cube(tmp_path / "a", cube, codec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / "a", mode="r")[...], cube)
+    np.testing.assert_array_equal(ours.read(Window(0, 50, 0, 41)), cube)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "blosc-zstd", "lz4", "none"])
+def test_we_read_what_zarr_writes(tmp_path: Path, codec: str) -> None:
+    cube = cube_of((50, 41, 150))
+    arguments = ChunkCodec.named(codec, cube.dtype).zarr_arguments()
+    array = zarr.create_array(
+        tmp_path / "a",
+        shape=cube.shape,
+        dtype=cube.dtype,
+        chunks=(8, 8, 64),
+        shards=(32, 16, 192),
+        **arguments,
+    )
+    array[...] = cube
+    ours = CubeArray.open(Location.of(tmp_path / "a"), slide="s", variable="v")
+    np.testing.assert_array_equal(ours.read(Window(0, 50, 0, 41)), cube)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_any_part_reads_as_numpy_indexes(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 300)))
+    cube = cube_of(shape)
+    ours = store_cube(tmp_path_factory.mktemp("cube"), cube, "zstd", shard_bytes=2**16)
+    y0, x0 = data.draw(st.integers(0, shape[0] - 1)), data.draw(st.integers(0, shape[1] - 1))
+    window = Window(
+        y0, data.draw(st.integers(y0 + 1, shape[0])), x0, data.draw(st.integers(x0 + 1, shape[1]))
+    )
+    np.testing.assert_array_equal(ours.read(window), cube[window.slices])
+    start = data.draw(st.integers(0, shape[2]))
+    channels = slice(start, data.draw(st.integers(start, shape[2])))
+    np.testing.assert_array_equal(ours.read(window, channels=channels), cube[window.slices][..., channels])
+    listed = np.array(data.draw(st.lists(st.integers(0, shape[2] - 1), max_size=12)), np.intp)
+    np.testing.assert_array_equal(ours.read(window, channels=listed), cube[window.slices][..., listed])
+    np.testing.assert_array_equal(ours[y0, ::3, ::2], cube[y0, ::3, ::2])
+
+
+def test_every_bit_is_kept(tmp_path: Path) -> None:
+    cube = np.zeros((4, 4, 8), "f4")
+    cube[0, 0, 0] = -0.0
+    cube[1, 1] = [np.nan, np.inf, -np.inf, 1e-45, -1e-45, 3e38, 1.0, -0.0]
+    assert store_cube(tmp_path, cube, "zstd").read(Window(0, 4, 0, 4)).tobytes() == cube.tobytes()
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).normal(size=(40, 40, 150)).astype("f4")
+    store_cube(tmp_path, cube, "zstd")
+    shard = tmp_path / "c" / "0" / "0" / "0"
+    data = shard.read_bytes()
+
+    def read() -> np.ndarray:
+        return CubeArray.open(Location.of(tmp_path), slide="s7", variable="v").read(Window(0, 8, 0, 8))
+
+    read()
+    shard.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptStore, match=r"slide s7, v at Window\(y0=0.*CRC-32C"):
+        read()
+    shard.write_bytes(data[:10])
+    with pytest.raises(CorruptStore, match="shorter than its index"):
+        read()
+    shard.write_bytes(b"\0" * 64 + data[64:])
+    with pytest.raises(CorruptStore, match="does not decode"):
+        read()
+    shard.unlink()
+    with pytest.raises(CorruptStore, match="missing"):
+        read()
+
+
+def test_a_window_outside_is_refused(tmp_path: Path) -> None:
+    ours = store_cube(tmp_path, cube_of((10, 10, 5)), "none")
+    with pytest.raises(UsageError, match="leaves slide s"):
+        ours.read(Window(0, 11, 0, 10))
+
+
+def test_an_unknown_codec_is_refused() -> None:
+    with pytest.raises(UsageError, match="choose one of zstd"):
+        ChunkCodec.named("rar", np.dtype("f4"))
