@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 SchedulerLike: TypeAlias = Union[str, "Client"]
+CONNECT_TIMEOUT = "10s"
 LOCAL = ("threads", "processes", "synchronous")
 
 Item = TypeVar("Item")
@@ -133,7 +134,7 @@ def connect(scheduler: SchedulerLike) -> Iterator[Client]:
             f"such as tcp://host:8786, or a distributed.Client"
         )
     try:
-        client = Client(scheduler, timeout="10s")
+        client = Client(scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError, ValueError) as error:
         raise UsageError(
             f"no Dask scheduler answers at {scheduler}: start one with `dask scheduler`, or use --scheduler threads"

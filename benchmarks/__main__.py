@@ -1,0 +1,28 @@
+"""``python -m benchmarks [chain|codecs]``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from benchmarks import chain, codecs
+
+CASES = {"chain": chain.run, "codecs": codecs.run}
+
+
+@click.command()
+@click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
+@click.option(
+    "--work", type=click.Path(path_type=Path), help="Where to put the data.  [default: a temporary folder]"
+)
+def main(cases: tuple[str, ...], work: Path | None) -> None:
+    """Time msicube on this machine and print the figures."""
+    with tempfile.TemporaryDirectory(prefix="msicube-bench-") as folder:
+        for name in cases or ("chain",):
+            CASES[name](work or Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Which codec: size and speed on chunks of simulated and, where they are at hand, real imzML data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import machine
+from msicube.axis import OBSERVED, SpectralBins
+from msicube.codecs import CODECS, ChunkCodec
+from msicube.readers import open_source
+from msicube.simulate import simulate_msi
+from msicube.tiling import Window, plan_tiles
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "imzml"
+SECONDS = 1.0
+
+
+def sources(work: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield named cubes, whole: they are small."""
+    kinds = (
+        ("continuous", "profile", None),
+        ("processed", "profile", "ppm:100"),
+        ("processed", "centroid", "ppm:100"),
+    )
+    for mode, representation, law in kinds:
+        folder = work / f"{mode}-{representation}"
+        slide = simulate_msi(
+            folder, slides=1, shape=(128, 128), channels=1024, mode=mode, representation=representation, overwrite=True
+        ).slides[0]  # fmt: skip
+        yield f"simulated {mode} {representation}", _cube(slide.path, law)
+    if SHARED.is_dir():
+        yield "real profile (Example_Continuous)", _cube(SHARED / "pyimzml/Example_Continuous.imzML", None)
+        yield "real centroid (picked, 20 ppm)", _cube(SHARED / "galaxy/picked.imzml", "ppm:20")
+
+
+def _cube(path: Path, law: str | None) -> np.ndarray:
+    from msicube.axis import AxisLaw
+
+    reader = open_source(path)
+    survey = reader.survey()
+    if survey is not None:
+        bins = (
+            AxisLaw.parse(law).bins(survey.lowest, survey.highest)
+            if law
+            else SpectralBins.observed(survey.common_axis)
+        )
+        reader = reader.with_axis(bins, law or OBSERVED)
+    ny, nx = reader.info.shape
+    return reader.read_tile(Window(0, ny, 0, nx)).values
+
+
+def chunks_of(cube: np.ndarray) -> list[np.ndarray]:
+    """Cut a cube as the store does; chunks of zeros are not stored."""
+    plan = plan_tiles(cube.shape, cube.itemsize)
+    cy, cx, cc = plan.chunk_shape
+    ny, nx, nc = cube.shape
+    cut = [
+        np.ascontiguousarray(cube[y : y + cy, x : x + cx, c : c + cc])
+        for y in range(0, ny, cy)
+        for x in range(0, nx, cx)
+        for c in range(0, nc, cc)
+    ]
+    return [chunk for chunk in cut if chunk.any()]
+
+
+def rate(work: object, chunks: list) -> float:  # type: ignore[type-arg]
+    """Return items a second of calling ``work`` on each of the chunks, over about a second."""
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
+        for chunk in chunks:
+            work(chunk)  # type: ignore[operator]
+        done += 1
+    return done / (time.perf_counter() - start)
+
+
+def run(work: Path) -> None:
+    """Print one table for each kind of data."""
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(machine() + "; one thread")
+    for name, cube in sources(work):
+        chunks = chunks_of(cube)
+        size = sum(chunk.nbytes for chunk in chunks)
+        zeros = 1 - sum(int(np.count_nonzero(chunk)) for chunk in chunks) / (size / cube.itemsize)
+        table = Table(
+            "codec",
+            "ratio",
+            "encode MB/s",
+            "decode MB/s",
+            title=f"{name}: {zeros:.0%} zeros in stored chunks",
+        )
+        for codec_name in CODECS:
+            codec = ChunkCodec.named(codec_name, cube.dtype)
+            encoded = [(codec.encode(chunk), np.empty_like(chunk)) for chunk in chunks]
+            table.add_row(
+                codec_name,
+                f"{size / sum(len(data) for data, _ in encoded):.2f}",
+                f"{rate(codec.encode, chunks) * size / 1e6:.0f}",
+                f"{rate(lambda pair, codec=codec: codec.decode(*pair), encoded) * size / 1e6:.0f}",
+            )
+        console.print(table)
