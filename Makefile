@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	@$(BIN)/python -m msicube.cli.demo $(DEMO)
+	@$(BIN)/msicube demo $(DEMO)
 
 test: lint
 	@echo "==> Tests"

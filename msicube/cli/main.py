@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "apply": "apply",
     "train": "train",
     "report": "report",
+    "demo": "demo",
 }
 
 

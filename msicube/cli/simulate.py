@@ -20,10 +20,16 @@ def command() -> None:
 @click.argument("out")
 @click.option("--slides", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--shape", nargs=2, type=click.IntRange(min=1), default=(96, 96), show_default=True, metavar="Y X")
+@click.option(
+    "--shape", nargs=2, type=click.IntRange(min=1), default=(96, 96), show_default=True, metavar="Y X"
+)
 @click.option("--channels", type=click.IntRange(min=1), default=1000, show_default=True, help="m/z values.")
-@click.option("--mz-range", nargs=2, type=float, default=(700.0, 900.0), show_default=True, metavar="LOW HIGH")
-@click.option("--mode", type=click.Choice(["continuous", "processed"]), default="continuous", show_default=True)
+@click.option(
+    "--mz-range", nargs=2, type=float, default=(700.0, 900.0), show_default=True, metavar="LOW HIGH"
+)
+@click.option(
+    "--mode", type=click.Choice(["continuous", "processed"]), default="continuous", show_default=True
+)
 @click.option(
     "--representation", type=click.Choice(["profile", "centroid"]), default="profile", show_default=True
 )
@@ -34,8 +40,12 @@ def command() -> None:
     show_default=True,
     help="Scale of the tumour's log fold changes; 0 makes the classes alike.",
 )
-@click.option("--patients", type=click.IntRange(min=1), help="Number of patients.  [default: one for two slides]")
-@click.option("--markers", type=click.IntRange(min=0), default=12, show_default=True, help="m/z that mark tumour.")
+@click.option(
+    "--patients", type=click.IntRange(min=1), help="Number of patients.  [default: one for two slides]"
+)
+@click.option(
+    "--markers", type=click.IntRange(min=0), default=12, show_default=True, help="m/z that mark tumour."
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @json_option
 def msi(out: str, as_json: bool, **arguments: Any) -> None:

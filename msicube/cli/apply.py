@@ -1,0 +1,38 @@
+"""``msicube apply``."""
+
+from __future__ import annotations
+
+import click
+
+from msicube.cli.common import Reporter, say, scheduler_option, workers_option
+
+
+@click.command("apply")
+@click.argument("study")
+@click.option("--name", required=True, help="Name of a fitted pipeline in the study.")
+@click.option("--slide", "slides", multiple=True, help="Only this slide; may be repeated.")
+@click.option("--overwrite", is_flag=True, help="Replace what another pipeline of this name left.")
+@scheduler_option
+@workers_option
+def command(
+    study: str, name: str, slides: tuple[str, ...], overwrite: bool, scheduler: str, workers: int | None
+) -> None:
+    """Write the features of a fitted pipeline into the slides of its study.
+
+    Slides that have them already are left alone, so the same command run again goes on where it stopped.
+    """
+    from msicube.preprocess import apply
+    from msicube.store import open_study
+
+    opened = open_study(study)
+    with Reporter("applying") as reporter:
+        written = apply(
+            opened,
+            name=name,
+            slides=slides or None,
+            overwrite=overwrite,
+            scheduler=scheduler,
+            workers=workers,
+            progress=reporter.update,
+        )
+    say(f"{name}: written into {len(written)} of {len(slides or opened.slides)} slides, the others had it")
