@@ -1,0 +1,8 @@
+"""Layer 5: shuffled batches of spectra and patches for PyTorch, from studies larger than memory."""
+
+from __future__ import annotations
+
+from msicube.stream.patches import PatchStream
+from msicube.stream.spectra import SpectrumStream
+
+__all__ = ["PatchStream", "SpectrumStream"]

@@ -1,0 +1,246 @@
+"""From an epoch's plan to batches of spectra: decks are read ahead into one arena, batches are cut from it.
+
+The arena is one array of samples. A cell's spectra take any free rows of it, a batch is gathered from the rows that
+the shuffle names, and the rows are free again. So a deck that is half dealt takes half its memory, and the rest
+already holds what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.stream.cells import CellReader
+from msicube.stream.crew import Crew, Ticket
+from msicube.stream.order import Draw, Integers, generator
+from msicube.stream.plan import EpochPlan, Part, Piece
+from msicube.stream.selection import Selection
+
+
+class SpectrumBatch(NamedTuple):
+    """One step's samples on this rank.
+
+    Attributes
+    ----------
+    spectra : (n, n_channels) float32
+    places : (n, 3) int64
+        Slide, y and x of each.
+    weight : (n,) float32
+    """
+
+    spectra: NDArray[np.float32]
+    places: Integers
+    weight: NDArray[np.float32]
+
+
+class Arena:
+    """Rows of memory for samples, taken and given back in any order; not thread-safe but for filling taken rows."""
+
+    def __init__(self, rows: int, channels: int) -> None:
+        self.spectra = np.empty((rows, channels), np.float32)
+        self.places = np.empty((rows, 3), np.int64)
+        self._free = np.arange(rows)
+        self.n_free = rows
+
+    def take(self, n: int) -> Integers | None:
+        """Return ``n`` free rows, or None when there are not so many."""
+        if n > self.n_free:
+            return None
+        self.n_free -= n
+        return self._free[self.n_free : self.n_free + n].copy()
+
+    def give(self, rows: Integers) -> None:
+        """Take rows back."""
+        self._free[self.n_free : self.n_free + len(rows)] = rows
+        self.n_free += len(rows)
+
+
+class DeckTicket(Ticket):
+    """A deck on its way into memory; ``rows[i]`` is where the sample in place ``i`` is."""
+
+    def __init__(self, jobs: int, n_samples: int) -> None:
+        super().__init__(jobs)
+        self.rows = np.full(n_samples, -1, np.int64)
+
+
+@dataclass(eq=False)
+class CellJob:
+    """Read the samples of one cell that a deck still needs."""
+
+    ticket: DeckTicket
+    part: Part
+    samples: Integers
+    places: Integers
+    rows: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class DeckReader:
+    """Reads decks and cuts batches from them.
+
+    Parameters
+    ----------
+    plan
+        The epoch.
+    selection
+        What its samples are.
+    lanes, steps
+        What this process yields.
+    rows
+        Samples in memory at a time.
+    """
+
+    def __init__(
+        self, plan: EpochPlan, selection: Selection, *, lanes: Sequence[int], steps: range, rows: int
+    ) -> None:
+        self.plan, self.lanes, self.steps = plan, lanes, steps
+        self.reader = CellReader(selection)
+        self.arena = Arena(rows, selection.n_channels)
+        self._tickets: dict[tuple[int, int], DeckTicket] = {}
+        self._oldest = dict.fromkeys(lanes, 0)
+        self._spent: list[Integers] = []
+
+    def jobs(self) -> Iterator[CellJob]:
+        """Yield what is to be read, in the order of need."""
+        for lane, index in self.plan.schedule(self.lanes, self.steps):
+            deck = self.plan.deck(lane, index)
+            needed = self.plan.needed(lane, index, self.steps)
+            ticket = self._ticket(lane, index)
+            for part in deck.parts:
+                places = deck.positions[part.offset : part.offset + part.stop - part.start]
+                samples = np.flatnonzero(needed[places])
+                yield CellJob(ticket, part, samples, places[samples])
+
+    def admit(self, job: CellJob) -> bool:
+        """Take the rows that a job needs, if there are so many."""
+        rows = self.arena.take(len(job.samples))
+        if rows is None:
+            return False
+        job.rows = rows
+        return True
+
+    def read(self, job: CellJob) -> None:
+        """Read a cell into its rows."""
+        if not len(job.samples):
+            return
+        selection, cell = self.reader.selection, job.part.cell
+        pixels = selection.pixels(cell)
+        samples = self._drawn(job.part, len(pixels))[job.samples]
+        self.arena.spectra[job.rows] = self.reader.spectra(cell, samples)
+        window = selection.window(cell)
+        y, x = np.divmod(pixels[samples], window.shape[1])
+        self.arena.places[job.rows] = np.stack(
+            [np.full(len(y), selection.slide_of(cell)), y + window.y0, x + window.x0], axis=1
+        )
+        job.ticket.rows[job.places] = job.rows
+
+    def batch(self, step: int, crew: Crew[CellJob]) -> SpectrumBatch:
+        """Return one step's samples, lane after lane, and free their rows."""
+        n = len(self.lanes) * self.plan.share
+        batch = SpectrumBatch(
+            np.empty((n, self.arena.spectra.shape[1]), np.float32),
+            np.empty((n, 3), np.int64),
+            np.ones(n, np.float32),
+        )
+        found: list[Integers] = []
+        start = gathered = 0
+        for lane in self.lanes:
+            for piece in self.plan.pieces(step, lane):
+                ticket = self._tickets.get((lane, piece.deck)) or self._ticket(lane, piece.deck)
+                if ticket.pending:
+                    # What was found must be free before the wait: the reading threads may need just this memory.
+                    gathered = self._gather(batch, gathered, found)
+                    self._release(crew)
+                    crew.wait(ticket)
+                found.append(ticket.rows[piece.start : piece.stop])
+                start += piece.stop - piece.start
+                if piece.weight != 1:
+                    batch.weight[start - piece.stop + piece.start : start] = piece.weight
+                self._spend(lane, piece, found[-1])
+            self._forget(lane, step)
+        self._gather(batch, gathered, found)
+        self._release(crew)
+        return batch
+
+    def _gather(self, batch: SpectrumBatch, start: int, found: list[Integers]) -> int:
+        """Copy the rows that were found into the batch, from ``start`` on; return where they end."""
+        if not found:
+            return start
+        rows = np.concatenate(found)
+        found.clear()
+        stop = start + len(rows)
+        # Any mode but "raise" writes straight into `out`.
+        np.take(self.arena.spectra, rows, axis=0, out=batch.spectra[start:stop], mode="clip")
+        np.take(self.arena.places, rows, axis=0, out=batch.places[start:stop], mode="clip")
+        return stop
+
+    def _ticket(self, lane: int, index: int) -> DeckTicket:
+        # Asked for by the reading threads and by the consumer, whoever comes first.
+        dealt = self.plan.lanes[lane]
+        n_samples = dealt.edges[index + 1] - dealt.edges[index]
+        n_parts = dealt.first[index + 1] - dealt.first[index]
+        return self._tickets.setdefault((lane, index), DeckTicket(n_parts, n_samples))
+
+    def _drawn(self, part: Part, n_pixels: int) -> Integers:
+        """Return which of a cell's pixels its samples ``start`` to ``stop`` are."""
+        if part.start == 0 and part.stop == n_pixels:
+            return np.arange(n_pixels)
+        drawn = generator(self.plan.seed, Draw.PIXELS, self.plan.epoch, part.cell).permutation(n_pixels)
+        return np.sort(drawn[part.start : part.stop])
+
+    def _spend(self, lane: int, piece: Piece, rows: Integers) -> None:
+        """Note rows as free, but for those that will fill the lane's last step."""
+        kept = self.plan.lanes[lane].tail - self.plan.lanes[lane].edges[piece.deck]
+        self._spent.append(rows[: max(0, kept - piece.start)])
+
+    def _forget(self, lane: int, step: int) -> None:
+        """Drop the decks that no later step takes from."""
+        edges, tail = self.plan.lanes[lane].edges, self.plan.lanes[lane].tail
+        dealt = min((step + 1) * self.plan.share, tail)
+        while edges[self._oldest[lane] + 1] <= dealt < edges[-1]:
+            self._tickets.pop((lane, self._oldest[lane]), None)
+            self._oldest[lane] += 1
+
+    def _release(self, crew: Crew[CellJob]) -> None:
+        spent, self._spent = self._spent, []
+        if spent:
+            crew.release(lambda: self.arena.give(np.concatenate(spent)))
+
+
+def read_batches(
+    plan: EpochPlan,
+    selection: Selection,
+    *,
+    lanes: Sequence[int],
+    steps: range,
+    rows: int,
+    threads: int,
+) -> Generator[SpectrumBatch]:
+    """Yield the batches of some steps.
+
+    Parameters
+    ----------
+    plan, selection
+        The order, and what its samples are.
+    lanes, steps
+        What this process yields.
+    rows
+        Samples in memory at a time, from :func:`msicube.stream.budget.spend`.
+    threads
+        Reading threads; they are gone when the iteration is over, is closed, or fails.
+
+    Raises
+    ------
+    StoreError
+        A cell cannot be read; the message names slide and window.
+    """
+    decks = DeckReader(plan, selection, lanes=lanes, steps=steps, rows=rows)
+    crew: Crew[Any] = Crew(decks.jobs(), admit=decks.admit, work=decks.read, threads=threads)
+    try:
+        for step in steps:
+            yield decks.batch(step, crew)
+    finally:
+        crew.close()

@@ -1,0 +1,136 @@
+"""Streams across processes: DataLoader workers, a new process, training on several ranks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import warnings
+
+import pytest
+from stream_helpers import all_same, places
+from torch.utils.data import DataLoader
+
+from msicube.errors import UsageError
+from msicube.store import Study
+from msicube.stream import PatchStream, SpectrumStream
+
+
+@pytest.fixture
+def stream(study: Study) -> SpectrumStream:
+    return SpectrumStream(study, batch_size=64, memory="3 MiB", seed=5)
+
+
+def test_a_loader_without_workers_gives_the_same_batches(stream: SpectrumStream) -> None:
+    loader = DataLoader(stream, batch_size=None)
+    assert len(loader) == len(stream)
+    assert all_same(loader, stream)
+    for _ in zip(range(3), loader, strict=False):
+        pass
+    assert stream.state_dict()["step"] == 3
+
+
+def test_spawned_workers_give_the_same_batches_in_every_epoch(stream: SpectrumStream) -> None:
+    loader = DataLoader(
+        stream, batch_size=None, num_workers=2, multiprocessing_context="spawn", persistent_workers=True
+    )
+    for epoch in (0, 1):
+        stream.set_epoch(epoch)
+        batches = [{key: value.clone() for key, value in batch.items()} for batch in loader]
+        assert len(batches) == len(loader)
+        with pytest.raises(UsageError, match=r"pass state_dict\(step=...\)"):
+            stream.state_dict()
+        assert stream.state_dict(step=3)["step"] == 3
+        assert all_same(batches, stream)
+    stream.load_state_dict(stream.state_dict(step=88))
+    assert len(list(loader)) == 2
+
+
+def test_spawned_workers_share_the_patches(study: Study) -> None:
+    stream = PatchStream(study, size=8, stride=8, batch_size=8, memory="8 MiB")
+    loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    batches = [{key: value.clone() for key, value in batch.items()} for batch in loader]
+    assert all_same(batches, stream)
+
+
+def test_forked_workers_are_refused_with_the_remedy(stream: SpectrumStream) -> None:
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python 3.12 and later warn of forking beside threads
+        child = os.fork()
+    if (
+        child == 0
+    ):  # a forked worker in all but name; DataLoader's own would wait for minutes if this ever hung
+        try:
+            iter(stream)
+        except UsageError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert "multiprocessing_context='spawn'" in pipe.read()
+    os.waitpid(child, 0)
+
+
+def test_a_pickled_stream_is_the_same_stream(stream: SpectrumStream) -> None:
+    next(iter(stream))
+    copy = pickle.loads(pickle.dumps(stream))
+    assert all_same(copy, stream)
+    assert len(pickle.dumps(stream)) < 100_000
+
+
+RANK = """
+import hashlib, json, sys
+import torch.distributed as dist
+import msicube as mc
+
+path, state = sys.argv[1], json.loads(sys.argv[2])
+dist.init_process_group("gloo")
+stream = mc.SpectrumStream(mc.open_study(path), batch_size=32, memory="3 MiB", seed=5)
+stream.load_state_dict(state)
+steps = []
+for batch in stream:
+    rows = zip(*(batch[key].tolist() for key in ("slide", "y", "x")), batch["spectra"].numpy())
+    steps.append([[s, y, x, hashlib.md5(values.tobytes()).hexdigest()] for s, y, x, values in rows])
+    dist.barrier()
+print(json.dumps(steps))
+dist.destroy_process_group()
+"""
+
+
+def test_two_ranks_in_new_processes_go_on_where_one_stopped(stream: SpectrumStream) -> None:
+    """A state from one rank, resumed by two under torch.distributed: the same samples, bit for bit."""
+    state = {**stream.state_dict(), "step": 70}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = [
+        sys.executable,
+        "-c",
+        RANK,
+        stream._selection.cubes[0].location.local.parents[1],
+        json.dumps(state),
+    ]
+    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            list(map(str, arguments)), env={**shared, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    outputs = [json.loads(rank.communicate(timeout=120)[0]) for rank in ranks]
+    together = [sorted(first + second) for first, second in zip(*outputs, strict=True)]
+    expected = [
+        sorted(
+            [*place, hashlib.md5(values.tobytes()).hexdigest()]
+            for place, values in zip(places(batch), batch["spectra"].numpy(), strict=True)
+        )
+        for batch in list(stream)[70:]
+    ]
+    assert together == expected
