@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
+from uuid import uuid4
 
 from msicube.errors import UsageError
 
@@ -86,7 +87,11 @@ def run_tasks(
     from dask.callbacks import Callback
     from dask.delayed import delayed
 
-    tasks = [delayed(function, pure=False)(item) for item in items]
+    # Keys in the order of the items: Dask starts equal tasks by key, and neighbouring tiles lie together on disk.
+    name = f"{getattr(function, '__name__', 'task')}-{uuid4().hex}"
+    tasks = [
+        delayed(function, pure=False)(item, dask_key_name=f"{name}-{i:09d}") for i, item in enumerate(items)
+    ]
     keys = {task.key for task in tasks}
 
     def finished(key: Any, result: Any, *_: Any) -> None:

@@ -35,4 +35,5 @@ def command(
             workers=workers,
             progress=reporter.update,
         )
-    say(f"{name}: written into {len(written)} of {len(slides or opened.slides)} slides, the others had it")
+    present = len(slides or opened.slides) - len(written)
+    say(f"{name}: written into {len(written)} slides" + (f", {present} had it already" if present else ""))

@@ -14,13 +14,17 @@ import click
 from msicube.cli.common import print_table, say
 from msicube.errors import UsageError
 
-RECIPES = ("colorectal-resnet18", "colorectal-cnn1d")
+#: Recipe -> what the demo changes in it: the study is small, so more epochs of few patches, and fewer pixels.
+RECIPES = {
+    "colorectal-resnet18": "--set train.epochs=25",
+    "colorectal-cnn1d": "--set train.epochs=6 --set spectra.limit=12000 --set spectra.test_limit=20000",
+}
 PARTS = ("slides", "study.zarr", "study.zarr.partial", "runs")
 
 
 @click.command("demo")
 @click.argument("out", default="demo", type=click.Path(path_type=Path))
-@click.option("--slides", type=click.IntRange(min=8), default=20, show_default=True)
+@click.option("--slides", type=click.IntRange(min=8), default=40, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 def command(out: Path, slides: int, seed: int) -> None:
     """Simulate a study, convert it, preprocess it, train both networks and report, in a folder OUT.
@@ -30,15 +34,15 @@ def command(out: Path, slides: int, seed: int) -> None:
     started = time.perf_counter()
     _clear(out)
     source, study, runs = out / "slides", out / "study.zarr", out / "runs"
-    _run(f"simulate msi {source} --slides {slides} --seed {seed} --shape 128 128 --channels 600")
+    _run(f"simulate msi {source} --slides {slides} --seed {seed} --channels 400 --class-difference 1.5")
     _run(f"convert {source} {study} --samples {source / 'samples.csv'}")
     _run(f"validate {study} --source {source}")
     for recipe in RECIPES:
         _run(f"fit {recipe} {study}")
     _run(f"apply {study} --name colorectal_pca")
-    for recipe in RECIPES:
-        _run(f"train {recipe} {study} --out {runs / recipe}")
-        _run(f"train {recipe} {study} --out {runs / (recipe + '-shuffled')} --shuffle-labels")
+    for recipe, changes in RECIPES.items():
+        _run(f"train {recipe} {study} --out {runs / recipe} {changes}")
+        _run(f"train {recipe} {study} --out {runs / (recipe + '-shuffled')} {changes} --shuffle-labels")
         _run(f"report {runs / recipe}")
     print_table(
         "Held-out patients", ("network", "labels", "accuracy", "ROC AUC", "slides right"), _results(runs)

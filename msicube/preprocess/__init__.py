@@ -1,0 +1,25 @@
+"""Layer 4: estimators over studies. Fit in Dask passes, transform lazily, save in the study."""
+
+from __future__ import annotations
+
+from msicube.preprocess.base import NotFittedError, Step
+from msicube.preprocess.intensity import Log1p, TICNormalize
+from msicube.preprocess.lazy import TransformedStudy
+from msicube.preprocess.materialise import apply
+from msicube.preprocess.pca import PCA
+from msicube.preprocess.pipeline import Pipeline
+from msicube.preprocess.selection import SelectChannels
+from msicube.preprocess.standardize import Standardize
+
+__all__ = [
+    "PCA",
+    "Log1p",
+    "NotFittedError",
+    "Pipeline",
+    "SelectChannels",
+    "Standardize",
+    "Step",
+    "TICNormalize",
+    "TransformedStudy",
+    "apply",
+]

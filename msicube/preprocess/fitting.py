@@ -1,0 +1,172 @@
+"""Fitting a run of steps in the fewest passes over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from msicube.errors import UsageError
+from msicube.preprocess.affine import Affine
+from msicube.preprocess.chain import Chain, chain_of
+from msicube.preprocess.channels import Channels
+from msicube.preprocess.engine import Progress, Tally, run_pass
+from msicube.preprocess.moments import Statistic
+from msicube.preprocess.request import Request
+from msicube.preprocess.sources import Source
+from msicube.scheduling import SchedulerLike
+
+if TYPE_CHECKING:
+    from msicube.preprocess.base import Step
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass over the data, for the record.
+
+    Attributes
+    ----------
+    gathered
+        Which statistic: ``moments by label``.
+    before
+        The step whose input it describes.
+    n_channels
+        Channels of that input.
+    n_spectra
+        Spectra in the statistic.
+    n_nonfinite
+        Spectra left out of it because of a NaN or an infinity.
+    """
+
+    gathered: str
+    before: str
+    n_channels: int
+    n_spectra: int
+    n_nonfinite: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is known of a fit besides what the steps learned."""
+
+    channels: Channels
+    slides: list[str]
+    classes: list[Any]
+    passes: list[Pass]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A statistic of the input of a step."""
+
+    request: Request
+    statistic: Statistic
+
+    def through(self, step: Step) -> _Known | None:
+        """Return the statistic of the step's output, where it follows from this one."""
+        affine = step.as_affine()
+        statistic = None if affine is None else self.statistic.through(affine)
+        return None if statistic is None else _Known(self.request, statistic)
+
+
+def fit_steps(
+    steps: Sequence[Step],
+    source: Source,
+    *,
+    scheduler: SchedulerLike = "threads",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Fit steps in order, each on the output of those before it.
+
+    A pass is made only where a step needs a statistic that does not follow from one that is known already: the moments
+    of standardised spectra follow from those of the spectra, the moments of their logarithms do not.
+
+    Raises
+    ------
+    UsageError
+        A step does not fit the number of channels, a label is missing, or no spectrum is finite.
+    """
+    classes = _check(steps, source)
+    channels = source.channels
+    known: _Known | None = None
+    passes: list[Pass] = []
+    for number, step in enumerate(steps):
+        step.prepare(channels)
+        request = step.request()
+        while request is not None:
+            if known is None or not known.request.covers(request):
+                chain = chain_of(steps[:number], source.channels.n)
+                wanted = _shared(request, steps[number:])
+                label = f"pass {len(passes) + 1}: {wanted}"
+                tally = run_pass(
+                    source,
+                    chain,
+                    wanted,
+                    scheduler=scheduler,
+                    workers=workers,
+                    progress=progress,
+                    label=label,
+                )
+                known = _Known(wanted, _statistic(tally, source))
+                passes.append(_record(known, step, channels))
+                _note_irregular(chain, tally)
+            request = step.learn(known.statistic)
+        channels = step.channels_out()
+        known = None if known is None else known.through(step)
+    return Fit(source.channels, source.slides, classes, passes)
+
+
+def _check(steps: Sequence[Step], source: Source) -> list[Any]:
+    """Check, before anything is read, that the steps can be fitted; return the classes that they need."""
+    n = source.channels.n
+    for step in steps:
+        n = step.plan(n)
+    classes: set[Any] = set()
+    for step in steps:
+        request = step.request()
+        if request is not None and request.by is not None:
+            found = source.classes(request.by)
+            step.check_classes(found)
+            classes.update(found)
+    return sorted(classes, key=str)
+
+
+def _shared(request: Request, steps: Sequence[Step]) -> Request:
+    """Return a request that also answers later steps, as far as what it gathers can follow the data through them."""
+    for step, following in pairwise(steps):
+        if not step.linear:
+            break
+        later = following.request()
+        request = (request if later is None else request.join(later)) or request
+    return request
+
+
+def _statistic(tally: Tally, source: Source) -> Statistic:
+    """Return the statistic of a pass, which must hold spectra."""
+    if tally.statistic is not None and tally.statistic.n > 0:
+        return tally.statistic
+    where = f"slides {', '.join(source.slides[:5])}" if source.slides else "X"
+    if tally.statistic is None:
+        raise UsageError(f"{where}: no pixel is acquired, there is nothing to fit on")
+    raise UsageError(
+        f"{where}: all {tally.statistic.n_nonfinite} spectra hold a NaN or an infinity where a step is fitted on them; "
+        f"a step before it may have made them"
+    )
+
+
+def _record(known: _Known, step: Step, channels: Channels) -> Pass:
+    statistic = known.statistic
+    return Pass(str(known.request), type(step).__name__, channels.n, statistic.n, statistic.n_nonfinite)
+
+
+def _note_irregular(chain: Chain, tally: Tally) -> None:
+    """Tell each step what the first pass through it, which sees all of its channels, found irregular."""
+    for stage, count in zip(chain.stages, tally.irregular.tolist(), strict=True):
+        if not isinstance(stage, Affine) and getattr(stage, "n_irregular_", None) is None:
+            stage.n_irregular_ = count  # type: ignore[attr-defined]

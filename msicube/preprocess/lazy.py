@@ -1,0 +1,220 @@
+"""Transforming spectra: an array at once, a dataset and a study lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.preprocess.chain import Chain, working_dtype
+from msicube.preprocess.channels import Channels
+from msicube.preprocess.datasets import (
+    VARIABLE,
+    as_spectra,
+    dataset_channels,
+    dataset_cube,
+    dataset_mask,
+    is_dataset,
+)
+from msicube.preprocess.inputs import read_mask, study_channels
+from msicube.preprocess.sources import Cube
+from msicube.store import Study
+from msicube.tiling import Window
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import pandas as pd
+    import xarray as xr
+
+FEATURES = "features"
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A fitted map of spectra and what goes in and comes out of it.
+
+    Attributes
+    ----------
+    chain
+        The map.
+    channels_in, channels_out
+        What the columns of the spectra and of the features stand for.
+    provenance
+        Returns attributes of the features: how they were made.
+    """
+
+    chain: Chain
+    channels_in: Channels
+    channels_out: Channels
+    provenance: Callable[[], dict[str, Any]]
+
+    @cached_property
+    def node(self) -> Any:
+        """The chain as one node of a Dask graph, shared by all slides and not a part of every task."""
+        from dask.delayed import delayed
+
+        return delayed(self.chain, name=f"chain-{uuid4().hex}", traverse=False)
+
+    @cached_property
+    def attrs(self) -> dict[str, Any]:
+        """Attributes of the features."""
+        return self.provenance()
+
+
+class TransformedStudy(Mapping[str, "xr.Dataset"]):
+    """The features of each slide of a study; nothing is read until they are computed.
+
+    A slide is cut into the cells of its cube, so that a patch of the features costs reading the cells that it touches.
+
+    Attributes
+    ----------
+    study
+        Where the spectra are.
+    """
+
+    def __init__(self, study: Study, mapped: Mapped) -> None:
+        self.study = study
+        self._mapped = mapped
+
+    @property
+    def slides(self) -> list[str]:
+        """Names of the slides, sorted."""
+        return self.study.slides
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """The samples table of the study."""
+        return self.study.samples
+
+    def __getitem__(self, slide: str) -> xr.Dataset:
+        """Return the features of a slide: ``features`` (y, x, feature), lazy, 0 where not acquired."""
+        mapped = self._mapped
+        dataset = self.study[slide]
+        mapped.channels_in.require(study_channels(self.study, slide), where=f"slide {slide}")
+        return _features_dataset(dataset, _lazy_cells(self.study, slide, mapped), mapped)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.slides)
+
+    def __len__(self) -> int:
+        return len(self.slides)
+
+    def __repr__(self) -> str:
+        return f"<msicube.TransformedStudy of {self.study.path!r}: {len(self)} slides>"
+
+
+def transform_any(X: Any, mapped: Mapped) -> Any:
+    """Transform a study, a dataset or an array; see :meth:`msicube.preprocess.base.Transformer.transform`."""
+    if isinstance(X, Study):
+        return TransformedStudy(X, mapped)
+    if not is_dataset(X):
+        return mapped.chain(as_spectra(X))
+    mapped.channels_in.require(dataset_channels(X), where="the dataset")
+    return _features_dataset(X, _lazy_chunks(X, mapped), mapped)
+
+
+def map_pixels(values: NDArray[Any], mask: NDArray[np.bool_], chain: Chain) -> NDArray[Any]:
+    """Map the acquired spectra of a window.
+
+    Parameters
+    ----------
+    values
+        ``(y, x, columns)`` with the columns that the chain chooses.
+    mask
+        ``(y, x)``: which pixels hold spectra.
+    chain
+        What to apply.
+
+    Returns
+    -------
+    ndarray
+        ``(y, x, feature)``, 0 where not acquired.
+    """
+    features = np.zeros((*mask.shape, chain.n_out), working_dtype(values.dtype))
+    if mask.any():
+        features[mask] = chain.map(values[mask])
+    return features
+
+
+def _map_chunk(values: NDArray[Any], mask: NDArray[np.bool_], *, chain: Chain) -> NDArray[Any]:
+    """Map one Dask chunk of intensities; ``mask`` is ``(y, x, 1)``."""
+    if chain.columns is not None:
+        values = np.take(values, chain.columns, axis=2)
+    return map_pixels(np.asarray(values), np.asarray(mask)[..., 0], chain)
+
+
+def _map_cell(*, cube: Cube, mask: Any, chain: Chain, block_id: Any) -> NDArray[Any]:
+    """Read and map one cell of a stored cube; ``mask`` is that of the slide."""
+    (i, j, _), (height, width) = block_id, cube.cell
+    ny, nx, _ = cube.shape
+    window = Window(i * height, min((i + 1) * height, ny), j * width, min((j + 1) * width, nx))
+    here = mask[window.slices]
+    if not here.any():
+        return np.zeros((*window.shape, chain.n_out), working_dtype(cube.dtype))
+    return map_pixels(cube.read(window, channels=chain.columns), here, chain)
+
+
+def _lazy_chunks(dataset: xr.Dataset, mapped: Mapped) -> da.Array:
+    """Return the features of a dataset, in the chunks of its intensities."""
+    import dask.array as da
+
+    cube = dataset_cube(dataset)
+    if "acquired" in dataset and dataset["acquired"].chunks is not None:
+        mask = dataset["acquired"].transpose("y", "x").data.rechunk(cube.chunks[:2])
+    else:
+        mask = da.from_array(dataset_mask(dataset), chunks=cube.chunks[:2])
+    return _map_blocks(
+        _map_chunk, cube, mask[..., None], mapped=mapped, chunks=cube.chunks[:2], dtype=cube.dtype
+    )
+
+
+def _lazy_cells(study: Study, slide: str, mapped: Mapped) -> da.Array:
+    """Return the features of a slide, in the cells of its cube."""
+    from dask.delayed import delayed
+
+    cube = study.cube(slide, VARIABLE)
+    mask = delayed(read_mask, pure=False)(study.location, slide)
+    chunks = [
+        tuple(min(step, size - start) for start in range(0, size, step))
+        for size, step in zip(cube.shape[:2], cube.cell, strict=True)
+    ]
+    return _map_blocks(_map_cell, mapped=mapped, chunks=chunks, dtype=cube.dtype, cube=cube, mask=mask)
+
+
+def _map_blocks(
+    function: Any, *arrays: da.Array, mapped: Mapped, chunks: Any, dtype: Any, **options: Any
+) -> da.Array:
+    """Map blocks without a look at the data."""
+    import dask.array as da
+
+    dtype = working_dtype(dtype)
+    return da.map_blocks(
+        function,
+        *arrays,
+        chain=mapped.node,
+        chunks=(*chunks, (mapped.chain.n_out,)),
+        dtype=dtype,
+        meta=np.empty((0, 0, 0), dtype),
+        **options,
+    )
+
+
+def _features_dataset(dataset: xr.Dataset, features: da.Array, mapped: Mapped) -> xr.Dataset:
+    """Return a new dataset of features beside the pixel coordinates and the mask of the old."""
+    import xarray as xr
+
+    channels = mapped.channels_out
+    coords = {name: dataset[name].variable for name in ("y", "x") if name in dataset.coords}
+    coords["feature"] = xr.Variable("feature", channels.names().astype(str))
+    if channels.on_axis:
+        attrs = dataset[channels.kind].attrs if channels.kind in dataset.variables else {}
+        coords[channels.kind] = xr.Variable("feature", channels.values, attrs)
+    variables = {FEATURES: xr.Variable(("y", "x", "feature"), features, mapped.attrs)}
+    if "acquired" in dataset:
+        variables["acquired"] = dataset["acquired"].variable
+    return xr.Dataset(variables, coords, dict(dataset.attrs))

@@ -1,0 +1,70 @@
+"""What a step asks of a pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msicube.preprocess.chain import BLOCK_BYTES, MIN_ROWS
+from msicube.preprocess.moments import ClassMoments, Covariance, Statistic
+
+#: Bytes of a block in float64 where the work of a merge grows with the square of the channels: it has to be tall.
+TALL_BLOCK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Request:
+    """A statistic that a step needs of its input before it can learn.
+
+    Requests of one kind share a pass where the statistic of a later step's input follows from that of an earlier one's.
+
+    Attributes
+    ----------
+    kind
+        A short name, shown in ``passes_``.
+    measure
+        Picklable; takes a block ``(n, channel)`` and its labels (one for all, an array, or None) and returns a
+        :class:`~msicube.preprocess.moments.Statistic`.
+    by
+        Column of the samples table that gives each slide's class, where the statistic is needed for each class.
+    quadratic
+        Whether the statistic's size grows with the square of the channels.
+    """
+
+    kind: str
+    measure: Callable[[Any, Any], Statistic]
+    by: str | None = None
+    quadratic: bool = False
+
+    def join(self, other: Request) -> Request | None:
+        """Return the request that answers both, or None where that takes two passes."""
+        if (self.kind, self.measure) != (other.kind, other.measure):
+            return None
+        if None not in (self.by, other.by) and self.by != other.by:
+            return None
+        return replace(self, by=self.by or other.by)
+
+    def covers(self, other: Request) -> bool:
+        """Return whether the answer to this request answers another as well."""
+        return self.join(other) == self
+
+    def rows(self, n_in: int, n_out: int) -> int:
+        """Return how many spectra to process at a time, from the number of channels read and measured."""
+        rows = BLOCK_BYTES // (8 * n_in)
+        if self.quadratic:
+            rows = max(rows, min(n_out, TALL_BLOCK_BYTES // (8 * n_in)))
+        return max(rows, MIN_ROWS)
+
+    def __str__(self) -> str:
+        return f"{self.kind} by {self.by}" if self.by else self.kind
+
+
+def moments(by: str | None = None) -> Request:
+    """Ask for the moments of each channel, for each class of ``by`` where it is given."""
+    return Request("moments", ClassMoments.from_block, by)
+
+
+def covariance() -> Request:
+    """Ask for the covariance of the channels."""
+    return Request("covariance", Covariance.from_block, quadratic=True)
