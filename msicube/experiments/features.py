@@ -1,0 +1,215 @@
+"""What the network sees: the fitted pipeline of a recipe, and streams of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from msicube.experiments.figures import Picture
+from msicube.experiments.pipelines import build_pipeline, check_saved, is_materialised, str_steps
+from msicube.experiments.recipe import Recipe
+from msicube.experiments.relabelled import RelabelledStudy, relabel
+from msicube.experiments.split import Split
+from msicube.experiments.thumbnails import thumbnail
+from msicube.preprocess import PCA, Pipeline, SelectChannels
+from msicube.scheduling import SchedulerLike
+from msicube.store import Location, Study
+from msicube.store.study import create_study
+from msicube.stream import PatchStream, SpectrumStream
+
+#: Share of the axis that lies between any two channels of which ion images are shown.
+APART = 0.02
+
+AnyStream = SpectrumStream | PatchStream
+
+
+@dataclass(frozen=True)
+class Features:
+    """A fitted pipeline and where its features come from.
+
+    Attributes
+    ----------
+    recipe
+        Of the experiment.
+    study
+        Under the labels and the split of the experiment.
+    pipeline
+        Fitted on the training slides alone.
+    variable
+        The variable of the slides that holds the features, or None where they are computed while streaming.
+    origin
+        Where the pipeline was found, as a sentence.
+    """
+
+    recipe: Recipe
+    study: RelabelledStudy
+    pipeline: Pipeline
+    variable: str | None
+    origin: str
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the features, in order."""
+        return [str(name) for name in self.pipeline.get_feature_names_out()]
+
+    @property
+    def key(self) -> str:
+        """The part of a batch that the network takes."""
+        return "patches" if self.recipe.patches else "spectra"
+
+    @property
+    def has_components(self) -> bool:
+        """Whether the features are at least three principal components."""
+        return isinstance(self.pipeline.steps_[-1], PCA) and len(self.names) >= 3
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a run records of its pipeline."""
+        return {
+            "name": self.recipe.pipeline.name,
+            "origin": self.origin,
+            "steps": str_steps(self.pipeline.steps_),
+            "slides": self.pipeline.slides_,
+            "n_passes": self.pipeline.n_passes_,
+            "fingerprint": self.pipeline.fingerprint(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Save the pipeline under its name in a study of its own, without slides."""
+        create_study(Location.of(path), modality=self.study.modality)
+        self.pipeline.save(path, name=self.recipe.pipeline.name)
+
+    def stream(self, slides: Sequence[str], *, seed: int, training: bool) -> AnyStream:
+        """Return a stream of samples: shuffled and balanced for training, each once for evaluation.
+
+        Parameters
+        ----------
+        slides
+            To draw from.
+        seed
+            Of the order.
+        training
+            Whether to shuffle and balance.
+        """
+        recipe, section = self.recipe, self.recipe.samples
+        common: dict[str, Any] = {
+            "slides": list(slides),
+            "variable": self.variable or "intensity",
+            "pipeline": None if self.variable else self.pipeline,
+            "batch_size": recipe.train.batch_size,
+            "seed": seed,
+            "memory": recipe.train.memory,
+            "labels": recipe.data.label,
+            "balance": recipe.data.label if training and section.balance else None,
+        }
+        if recipe.patches is None:
+            if training:
+                return SpectrumStream(self.study, **common)
+            # One lane, because a few held-out spectra must do; in random order where not all will be scored.
+            return SpectrumStream(self.study, **common, lanes=1, shuffle=section.test_limit > 0)
+        patches = recipe.patches
+        return PatchStream(
+            self.study,
+            **common,
+            size=patches.size,
+            stride=(patches.stride if training else patches.test_stride) or patches.size,
+            min_coverage=patches.min_coverage,
+            scale=None if patches.scale == "none" else patches.scale,
+            limit=(patches.limit if training else patches.test_limit) or None,
+            shuffle=training,
+        )
+
+    def n_steps(self, stream: AnyStream, *, training: bool) -> int:
+        """Return the steps of an epoch within the recipe's limit; patches are limited by their stream."""
+        limit = self.recipe.samples.limit if training else self.recipe.samples.test_limit
+        if not limit or self.recipe.patches:
+            return len(stream)
+        return min(len(stream), max(1, limit // self.recipe.train.batch_size))
+
+    def batches(self, stream: AnyStream, *, training: bool) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the batches of an epoch within the recipe's limit."""
+        return islice(stream, self.n_steps(stream, training=training))
+
+    def top_channels(self, n: int) -> tuple[NDArray[np.intp], list[float]]:
+        """Return the channels that tell the classes best apart, best first, and their place on the axis.
+
+        They lie :data:`APART` of the axis apart, so that they are not one peak and its isotopes. Without a step that
+        selects channels, they are those of the highest mean in the first slide of the fit.
+        """
+        axis = self.study.axis(self.pipeline.slides_[0])
+        selecting = [step for step in self.pipeline.steps_ if isinstance(step, SelectChannels)]
+        if selecting:
+            step = selecting[0]
+            best = np.argsort(-step.scores_[step.indices_], kind="stable")
+            ranked = np.searchsorted(axis, step.channels_out().values[best])
+        else:
+            mean = self.study[self.pipeline.slides_[0]]["mean_spectrum"].to_numpy()
+            ranked = np.argsort(-mean, kind="stable")
+        columns = _apart(ranked, axis, n)
+        return columns, axis[columns].tolist()
+
+    def picture(self, slide: str, *, title: str) -> Picture:
+        """Return a picture of a slide's features."""
+        if self.variable:
+            return thumbnail(self.study, slide, title=title, variable=self.variable)
+        return thumbnail(self.study, slide, title=title, pipeline=self.pipeline)
+
+
+def _apart(ranked: NDArray[Any], axis: NDArray[np.float64], n: int) -> NDArray[np.intp]:
+    """Return the first ``n`` of ranked channels that lie apart from all better ones."""
+    chosen: list[int] = []
+    for channel in ranked.tolist():
+        if all(abs(axis[channel] - axis[other]) >= APART * np.ptp(axis) for other in chosen):
+            chosen.append(channel)
+        if len(chosen) == n:
+            break
+    return np.array(chosen, np.intp)
+
+
+def prepare_features(
+    recipe: Recipe,
+    study: Study,
+    split: Split,
+    labels: Mapping[str, str] | None,
+    *,
+    scheduler: SchedulerLike = "threads",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Features:
+    """Find or fit the pipeline of a recipe; only training slides are ever seen.
+
+    Parameters
+    ----------
+    recipe, study, split
+        The experiment.
+    labels
+        Shuffled labels of the training slides. The pipeline is then always fitted here, with them.
+    scheduler, progress
+        Of the fit.
+
+    Raises
+    ------
+    RecipeError
+        The study has a pipeline of this name that was fitted otherwise.
+    """
+    own = relabel(study, split, recipe.data, labels)
+    name = recipe.pipeline.name
+    if labels is None and name in study.pipelines():
+        pipeline = Pipeline.load(study, name=name)
+        check_saved(pipeline, recipe.pipeline, train=split.train, study=study)
+        if is_materialised(study, pipeline, name, [*split.train, *split.test]):
+            return Features(
+                recipe, own, pipeline, name, f"Saved in the study as '{name}', with its features."
+            )
+        return Features(
+            recipe, own, pipeline, None, f"Saved in the study as '{name}', computed while streaming."
+        )
+    pipeline = build_pipeline(recipe.pipeline)
+    pipeline.fit(own, slides=split.train, scheduler=scheduler, progress=progress)
+    what = "the training slides and their shuffled labels" if labels else "the training slides"
+    return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

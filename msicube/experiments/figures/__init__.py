@@ -1,0 +1,30 @@
+"""The figures of a run: each one function from data to a :class:`matplotlib.figure.Figure`.
+
+No pyplot and no global state: figures are made by the object-oriented API and saved as PNG and SVG.
+"""
+
+from __future__ import annotations
+
+from msicube.experiments.figures.curves import confusion_figure, roc_figure, training_figure
+from msicube.experiments.figures.images import (
+    ImageRow,
+    Picture,
+    colour_figure,
+    ion_image_figure,
+    patch_figure,
+    probability_figure,
+)
+from msicube.experiments.figures.style import save_figure
+
+__all__ = [
+    "ImageRow",
+    "Picture",
+    "colour_figure",
+    "confusion_figure",
+    "ion_image_figure",
+    "patch_figure",
+    "probability_figure",
+    "roc_figure",
+    "save_figure",
+    "training_figure",
+]

@@ -1,0 +1,125 @@
+"""Figures of numbers: training curves, confusion matrices, ROC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.experiments.figures.style import COLOURS, GREY, WIDTH, new_figure, panel_letter, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@styled
+def training_figure(history: pd.DataFrame, *, chance: float) -> Figure:
+    """Draw loss, accuracy and ROC AUC by epoch.
+
+    Parameters
+    ----------
+    history
+        Columns ``epoch``, ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``test_roc_auc``.
+    chance
+        Accuracy of guessing the held-out samples' most frequent class.
+    """
+    figure = new_figure(WIDTH, 2.4)
+    left, middle, right = figure.subplots(1, 3)
+    _lines(left, history, {"training": "train_loss", "held out": "test_loss"})
+    left.set_ylabel("cross-entropy loss")
+    left.set_ylim(bottom=0)
+    _lines(middle, history, {"training": "train_accuracy", "held out": "test_accuracy"})
+    _reference(middle, chance, "most frequent class")
+    middle.set_ylabel("accuracy")
+    _lines(right, history, {"held out": "test_roc_auc"}, first_colour=1)
+    _reference(right, 0.5, "chance")
+    right.set_ylabel("ROC AUC")
+    for axes in (middle, right):
+        axes.set_ylim(0, 1.02)
+    for axes, letter in zip((left, middle, right), "abc", strict=True):
+        panel_letter(axes, letter)
+    return figure
+
+
+@styled
+def confusion_figure(tables: Mapping[str, NDArray[np.integer[Any]]], classes: Sequence[str]) -> Figure:
+    """Draw confusion matrices side by side: share of each true class, with the counts.
+
+    Parameters
+    ----------
+    tables
+        Title to a matrix ``(true class, predicted class)`` of counts.
+    classes
+        Names of rows and columns.
+    """
+    figure = new_figure(0.4 + 3.1 * len(tables), 2.9)
+    all_axes = figure.subplots(1, len(tables), squeeze=False)[0]
+    image = None
+    for axes, (title, counts) in zip(all_axes, tables.items(), strict=True):
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.55 else "black"
+            text = f"{100 * share:.1f} %\n{counts[row, column]:,}"
+            axes.text(column, row, text, ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(classes)), classes)
+        axes.set_yticks(range(len(classes)), classes, rotation=90, va="center")
+        axes.set(title=title, xlabel="predicted", ylabel="true")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    if image is not None:
+        bar = figure.colorbar(image, ax=all_axes, label="share of the true class", shrink=0.8)
+        bar.outline.set_visible(False)
+    return figure
+
+
+@styled
+def roc_figure(scores: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]]) -> Figure:
+    """Draw receiver operating characteristics, each with its area.
+
+    Parameters
+    ----------
+    scores
+        Name of a curve to whether each sample is of its class, and the sample's score. A curve whose samples are all of
+        one kind has no meaning and is left out.
+    """
+    from sklearn.metrics import auc, roc_curve
+
+    figure = new_figure(3.4, 3.3)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="chance")
+    for (name, (inside, score)), colour in zip(scores.items(), COLOURS, strict=False):
+        if inside.all() or not inside.any():
+            continue
+        false, true, _ = roc_curve(inside, score)
+        axes.plot(false, true, color=colour, label=f"{name}: AUC {auc(false, true):.3f}")
+    axes.set(
+        xlabel="false-positive rate (1 - specificity)",
+        ylabel="true-positive rate (recall)",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+        aspect="equal",
+    )
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _lines(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], *, first_colour: int = 0) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = history["epoch"].to_numpy()
+    for number, (label, column) in enumerate(columns.items(), start=first_colour):
+        values = history[column].to_numpy(dtype=float)
+        axes.plot(epochs, values, color=COLOURS[number], marker="os"[number], ms=3.5, label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+
+
+def _reference(axes: Axes, value: float, label: str) -> None:
+    axes.axhline(value, color=GREY, lw=1, ls="--", label=label, zorder=0)
+    axes.legend()

@@ -1,0 +1,171 @@
+"""What a recipe may hold: an experiment's sections as frozen dataclasses.
+
+A field is an allowed key; its type, default and range are what :mod:`msicube.experiments.recipe_files` checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from msicube.errors import RecipeError
+
+
+def _number(default: float, low: float, high: float = float("inf")) -> Any:
+    """Return a field whose value must lie in ``[low, high]``."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """``[data]``: which slides, their classes, and the split.
+
+    Attributes
+    ----------
+    label, patient
+        Columns of the samples table. Without the patient's column, each slide counts as a patient of its own.
+    positive
+        The class that precision, recall, specificity and ROC are about, of two; empty: the last in sorted order.
+    split
+        ``"samples"``: as the column ``split`` of the samples table says (``train``, ``test``; other slides are left
+        out). ``"patient"``: drawn by patient, stratified by class.
+    test_fraction
+        Of the patients, for ``split = "patient"``.
+    """
+
+    label: str = "label"
+    patient: str = "patient"
+    positive: str = ""
+    split: Literal["samples", "patient"] = "samples"
+    test_fraction: float = _number(0.2, 0.01, 0.99)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One preprocessing step: the name of its class in :mod:`msicube.preprocess` and its parameters."""
+
+    step: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PipelineSection:
+    """``[pipeline]``: what happens to the spectra.
+
+    Attributes
+    ----------
+    steps
+        In order, as tables such as ``{ step = "SelectChannels", k = 100, by = "label" }``.
+    name
+        A fitted pipeline of this name in the study is used if its steps and its slides are the recipe's.
+    """
+
+    steps: tuple[Step, ...]
+    name: str = "pipeline"
+
+
+@dataclass(frozen=True)
+class PatchesSection:
+    """``[patches]``: the samples are patches.
+
+    Attributes
+    ----------
+    size, stride
+        In pixels; a stride of 0 is the size: patches do not overlap. A smaller stride makes more training patches of a
+        small study.
+    test_stride
+        Of held-out patches.
+    min_coverage
+        Least share of acquired pixels in a patch.
+    scale
+        ``"patch"``: each patch to [0, 1] over all its channels; ``"channel"``: each channel of it; ``"none"``.
+    balance
+        Draw the classes equally often in training.
+    limit, test_limit
+        At most so many samples in an epoch of training, and scored at its end; 0 is all. The second bounds memory.
+    """
+
+    size: int = _number(32, 1)
+    stride: int = _number(0, 0)
+    test_stride: int = _number(0, 0)
+    min_coverage: float = _number(0.5, 0, 1)
+    scale: Literal["patch", "channel", "none"] = "patch"
+    balance: bool = True
+    limit: int = _number(0, 0)
+    test_limit: int = _number(200_000, 0)
+
+
+@dataclass(frozen=True)
+class SpectraSection:
+    """``[spectra]``: the samples are single spectra. See :class:`PatchesSection` for the keys."""
+
+    balance: bool = True
+    limit: int = _number(0, 0)
+    test_limit: int = _number(200_000, 0)
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """``[model]``: a short name or ``package.module:Class``; every other key is passed to it."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainSection:
+    """``[train]``: how the network is trained.
+
+    Attributes
+    ----------
+    epochs, batch_size, learning_rate, weight_decay
+        As usual; the weight decay is Adam's L2 penalty.
+    optimizer
+        ``"adam"`` or ``"adamw"``.
+    device
+        ``"auto"`` takes a GPU where there is one.
+    threads
+        Of torch on the CPU while training; 0 leaves them as they are.
+    memory
+        Budget of the stream, such as ``"256 MiB"``.
+    """
+
+    epochs: int = _number(10, 1)
+    batch_size: int = _number(32, 1)
+    learning_rate: float = _number(1e-4, 0)
+    weight_decay: float = _number(1e-4, 0)
+    optimizer: Literal["adam", "adamw"] = "adam"
+    device: str = "auto"
+    threads: int = _number(0, 0)
+    memory: str = "256 MiB"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole experiment; exactly one of ``patches`` and ``spectra`` is given."""
+
+    name: str
+    pipeline: PipelineSection
+    model: ModelSection
+    description: str = ""
+    data: DataSection = DataSection()
+    patches: PatchesSection | None = None
+    spectra: SpectraSection | None = None
+    train: TrainSection = TrainSection()
+
+    @property
+    def samples(self) -> PatchesSection | SpectraSection:
+        """The section that says what a sample is."""
+        section = self.patches or self.spectra
+        if section is None:
+            raise RecipeError(f"recipe {self.name!r} has neither [patches] nor [spectra]: give one of them")
+        return section
+
+    def table(self) -> dict[str, Any]:
+        """Return the nested table that TOML holds; ``parse_recipe`` takes it back."""
+        table = {key: value for key, value in asdict(self).items() if value is not None}
+        table["model"] = {"name": self.model.name, **self.model.options}
+        steps = [{"step": step.step, **step.parameters} for step in self.pipeline.steps]
+        table["pipeline"] = {"name": self.pipeline.name, "steps": steps}
+        return table

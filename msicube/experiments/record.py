@@ -1,0 +1,126 @@
+"""What ``run.json`` holds: how a run was made, with what, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from msicube.experiments.run import INFO, Run
+from msicube.experiments.split import Split
+from msicube.experiments.thumbnails import pixel_size
+from msicube.models import provenance
+from msicube.store import Study
+
+PACKAGES = ("msicube", "torch", "torchvision", "numpy", "scikit-learn", "xarray", "zarr", "dask")
+
+
+def first_info(
+    study: Study, split: Split, labels: Mapping[str, str] | None, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """Return what is known before anything is fitted.
+
+    Parameters
+    ----------
+    study, split
+        The data.
+    labels
+        Shuffled ones of the training slides, if any.
+    seed, device
+        Of the run.
+    """
+    return {
+        "state": "running",
+        "started": now(),
+        "seed": seed,
+        "shuffled_labels": labels is not None,
+        "study": {"path": study.path, "modality": study.modality, "n_slides": len(study.slides)},
+        "classes": list(split.classes),
+        "positive": split.positive,
+        "split": {
+            "train": _rows(study, split, split.train, labels),
+            "test": _rows(study, split, split.test, None),
+            "unused": list(split.unused),
+        },
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "processors": os.cpu_count(),
+        },
+    }
+
+
+def _rows(
+    study: Study, split: Split, slides: tuple[str, ...], labels: Mapping[str, str] | None
+) -> list[dict[str, Any]]:
+    rows = []
+    for slide in slides:
+        row = {"slide": slide, "patient": split.patients[slide], "label": split.labels[slide]}
+        if labels is not None:
+            row["trained_as"] = labels[slide]
+        shape = list(study.cube(slide).shape[:2])
+        rows.append({**row, "shape": shape, "pixel_size": pixel_size(study, slide)})
+    return rows
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Return a network's class, where its weights are from, and how much of it is trained."""
+    found = provenance(model)
+    parameters = list(model.parameters())
+    return {
+        "class": f"{type(model).__module__}:{type(model).__qualname__}",
+        "weights": found.weights,
+        "note": found.note,
+        "trained": list(found.trained),
+        "n_parameters": sum(p.numel() for p in parameters),
+        "n_trained": sum(p.numel() for p in parameters if p.requires_grad),
+    }
+
+
+@contextmanager
+def recorded(run: Run, info: dict[str, Any]) -> Iterator[None]:
+    """Write in the run's folder how the run ended."""
+    state = "failed"
+    try:
+        yield
+        state = "finished"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        info |= {"state": state, "ended": now()}
+        run.write_json(INFO, info)
+
+
+def now() -> str:
+    """Return the time in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,149 @@
+"""The folder of a run: what it holds, how it is written, how it is read again.
+
+::
+
+    RUN/
+      recipe.toml        the recipe, with every default and override
+      run.json           seed, split, pipeline, weights, versions, machine, state
+      pipeline.zarr      the fitted pipeline: ``Pipeline.load("RUN/pipeline.zarr", name=...)``
+      metrics.jsonl      one line per epoch
+      weights.pt         the network after the last finished epoch
+      predictions.csv    one row per held-out sample: slide, y, x, label, predicted, p_<class>
+      summary.json       the metrics of these predictions, by sample and by slide
+      examples.npz       patches for the figures
+      figures/           PNG and SVG
+      report.html        made by ``msicube report``
+
+Every file but ``metrics.jsonl``, which grows by lines, appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msicube.errors import UsageError
+from msicube.experiments.recipe import Recipe
+from msicube.experiments.recipe_files import load_recipe
+from msicube.experiments.toml import dump_toml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECIPE, INFO, METRICS, WEIGHTS = "recipe.toml", "run.json", "metrics.jsonl", "weights.pt"
+PIPELINE = "pipeline.zarr"
+PREDICTIONS, SUMMARY, EXAMPLES, FIGURES = "predictions.csv", "summary.json", "examples.npz", "figures"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder; everything is read when it is asked for."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with every default and override."""
+        return load_recipe(self.path / RECIPE)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Seed, split, pipeline, weights, versions, machine and state of the run."""
+        return _read_json(self.path / INFO)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The metrics on held-out slides; empty before the first epoch is over."""
+        path = self.path / SUMMARY
+        return _read_json(path) if path.is_file() else {}
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One entry per finished epoch; a line that was cut off by a crash is left out."""
+        path = self.path / METRICS
+        lines = path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """:attr:`metrics` as a table, with columns such as ``train_loss`` and ``test_roc_auc``."""
+        import pandas as pd
+
+        return pd.json_normalize(self.metrics, sep="_")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One row per held-out sample."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / PREDICTIONS, dtype={"slide": str, "label": str, "predicted": str})
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a file of the run as JSON."""
+        with replacing(self.path / name) as partial:
+            partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    def append_metrics(self, entry: Mapping[str, Any]) -> None:
+        """Add one epoch."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open the folder of a run.
+
+    Raises
+    ------
+    UsageError
+        The folder holds no run.
+    """
+    run = Run(Path(path))
+    if not (run.path / INFO).is_file():
+        raise UsageError(
+            f"{run.path} is no run (it has no {INFO}): make one with `msicube train RECIPE STUDY --out RUN`"
+        )
+    return run
+
+
+def create_run(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool) -> Run:
+    """Make the folder of a new run and write the recipe.
+
+    Raises
+    ------
+    UsageError
+        Something is there already, and it is no run that may be overwritten.
+    """
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        is_run = (folder / INFO).is_file()
+        if not (is_run and overwrite):
+            hint = "pass overwrite=True (--overwrite) or choose" if is_run else "choose"
+            what = "holds a run" if is_run else "is not empty and holds no run"
+            raise UsageError(f"{folder} {what}: {hint} another folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / RECIPE) as partial:
+        partial.write_text(dump_toml(recipe.table()), "utf-8")
+    return Run(folder)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, and put what was written in the place of ``path`` if nothing went wrong."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return value

@@ -1,0 +1,187 @@
+"""Which slides train and which are held out: by patient, never by patch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from msicube.errors import LeakageError, RecipeError
+from msicube.experiments.recipe import DataSection
+
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The slides of an experiment.
+
+    Attributes
+    ----------
+    classes
+        Sorted; a class index points here.
+    positive
+        Index of the class that precision, recall, specificity and ROC are about.
+    train, test
+        Names of the slides, sorted.
+    unused
+        Slides of the study without a label or in neither part.
+    labels, patients
+        True class and patient of each slide in ``train`` and ``test``.
+    """
+
+    classes: tuple[str, ...]
+    positive: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    unused: tuple[str, ...]
+    labels: Mapping[str, str]
+    patients: Mapping[str, str]
+
+    def indices(self, slides: Sequence[str]) -> list[int]:
+        """Return the class index of each slide's true label."""
+        return [self.classes.index(self.labels[slide]) for slide in slides]
+
+
+def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Split:
+    """Divide the slides of a study.
+
+    Parameters
+    ----------
+    data
+        The recipe's section.
+    samples
+        Index ``slide``.
+    seed
+        Of a split that is drawn; a given one does not depend on it.
+
+    Raises
+    ------
+    RecipeError
+        A column is missing, a part is empty, or a part lacks a class.
+    LeakageError
+        A patient has slides in both parts.
+    """
+    labels = _column(samples, data.label, "label").dropna().astype(str)
+    patients = _column(samples, data.patient, "patient")[labels.index]
+    if patients.isna().any():
+        raise RecipeError(
+            f"slide {patients.index[patients.isna()][0]!r} has a label and no {data.patient!r}: complete the samples "
+            f"table, so that the split can be made by patient"
+        )
+    patients = patients.astype(str)
+    if data.split == "samples":
+        parts = _column(samples, "split", "split")[labels.index]
+    else:
+        parts = _draw(labels, patients, data.test_fraction, seed)
+    train, test = (tuple(sorted(parts.index[parts == part])) for part in (TRAIN, TEST))
+    classes = tuple(sorted(set(labels[[*train, *test]])))
+    _check_parts(labels, patients, train, test, classes)
+    return Split(
+        classes,
+        _positive(data, classes),
+        train,
+        test,
+        tuple(sorted(set(samples.index) - {*train, *test})),
+        {slide: labels[slide] for slide in (*train, *test)},
+        {slide: patients[slide] for slide in (*train, *test)},
+    )
+
+
+def shuffled_labels(split: Split, *, seed: int) -> dict[str, str]:
+    """Return labels of the training slides that say nothing of the truth.
+
+    The slides of each true class get every label equally often (to within one), so a network that learns these labels
+    can only be right by chance on held-out slides. A patient of one class gets one label.
+
+    Parameters
+    ----------
+    split
+        Its training slides are labelled anew.
+    seed
+        Fixes the assignment.
+    """
+    rng = np.random.default_rng([seed, 0x5AFF])
+    one_class = len({(split.patients[s], split.labels[s]) for s in split.train}) == len(
+        {split.patients[s] for s in split.train}
+    )
+    units: dict[str, dict[str, list[str]]] = {name: defaultdict(list) for name in split.classes}
+    for slide in split.train:
+        units[split.labels[slide]][split.patients[slide] if one_class else slide].append(slide)
+    # One start for all classes: where they cannot be divided evenly, the label in excess is the same for all, so that
+    # it still says nothing of the truth.
+    start = int(rng.integers(len(split.classes)))
+    shuffled = {}
+    for name in split.classes:
+        for position, unit in enumerate(rng.permutation(sorted(units[name]))):
+            label = split.classes[(position + start) % len(split.classes)]
+            shuffled.update(dict.fromkeys(units[name][str(unit)], label))
+    return dict(sorted(shuffled.items()))
+
+
+def _column(samples: pd.DataFrame, name: str, key: str) -> pd.Series:
+    if name in samples.columns:
+        return samples[name]
+    if name == samples.index.name:
+        return samples.index.to_series()
+    hint = {
+        "split": 'set data.split = "patient" to draw one',
+        "patient": 'set data.patient = "slide" where each slide is a patient of its own',
+        "label": "set data.label to the column of the classes",
+    }[key]
+    raise RecipeError(
+        f"the study's samples table has no column {name!r} (it has {', '.join(map(str, samples.columns)) or 'none'}): "
+        f"convert with --samples samples.csv, or {hint}"
+    )
+
+
+def _draw(labels: pd.Series, patients: pd.Series, fraction: float, seed: int) -> pd.Series:
+    """Hold out a share of the patients of each stratum; a stratum is the set of classes that a patient has."""
+    rng = np.random.default_rng([seed, 0x5B11])
+    strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for patient, found in labels.groupby(patients):
+        strata[tuple(sorted(set(found)))].append(str(patient))
+    held_out: set[str] = set()
+    for _, stratum in sorted(strata.items()):
+        number = min(max(1, round(fraction * len(stratum))), len(stratum) - 1)
+        held_out.update(rng.permutation(sorted(stratum))[:number].tolist())
+    return patients.isin(held_out).map({True: TEST, False: TRAIN})
+
+
+def _check_parts(
+    labels: pd.Series,
+    patients: pd.Series,
+    train: Sequence[str],
+    test: Sequence[str],
+    classes: Sequence[str],
+) -> None:
+    shared = sorted(set(patients[list(train)]) & set(patients[list(test)]))
+    if shared:
+        raise LeakageError(
+            f"patient {shared[0]!r} has slides in train and in test ({len(shared)} patients in all): put all "
+            f'slides of a patient in one part, or set data.split = "patient"'
+        )
+    if len(classes) < 2:
+        raise RecipeError(
+            f"the slides of the split have the classes {list(classes)}: two or more are needed to learn to tell apart"
+        )
+    for name, part in ((TRAIN, train), (TEST, test)):
+        lacking = sorted(set(classes) - set(labels[list(part)]))
+        if lacking:
+            raise RecipeError(
+                f"the {name} part has {len(part)} slides and none of class {lacking[0]!r}: both parts need every "
+                f"class; change the column 'split', data.test_fraction or the seed"
+            )
+
+
+def _positive(data: DataSection, classes: Sequence[str]) -> int:
+    if not data.positive:
+        return len(classes) - 1
+    if data.positive not in classes:
+        raise RecipeError(
+            f"data.positive = {data.positive!r} is no class: expected one of {', '.join(classes)}"
+        )
+    return classes.index(data.positive)

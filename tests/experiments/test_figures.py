@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from msicube.experiments.figures import (
+    ImageRow,
+    Picture,
+    colour_figure,
+    confusion_figure,
+    ion_image_figure,
+    patch_figure,
+    probability_figure,
+    roc_figure,
+    save_figure,
+    training_figure,
+)
+from msicube.experiments.figures.style import nice_length
+
+rng = np.random.default_rng(0)
+
+
+def history(n: int) -> pd.DataFrame:
+    columns = ["train_loss", "test_loss", "train_accuracy", "test_accuracy", "test_roc_auc"]
+    return pd.DataFrame({"epoch": np.arange(1, n + 1), **{name: rng.random(n) for name in columns}})
+
+
+def picture(ny: int, nx: int, *channels: int, pixel_size: float | None = 50.0) -> Picture:
+    values = rng.random((ny, nx, *channels))
+    values[0, 0] = np.nan
+    return Picture(f"{ny}x{nx}", values, pixel_size)
+
+
+def scores(n: int) -> tuple[np.ndarray, np.ndarray]:
+    inside = np.arange(n) % 2 == 0
+    return inside, inside + rng.normal(size=n)
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "training": lambda: training_figure(history(3), chance=0.5),
+    "training of one epoch": lambda: training_figure(history(1), chance=0.5),
+    "confusion": lambda: confusion_figure({"patches": np.array([[9, 1], [0, 0]])}, ("normal", "tumour")),
+    "roc": lambda: roc_figure({"patches": scores(50), "slides": (np.ones(3, bool), np.ones(3))}),
+    "ions": lambda: ion_image_figure([picture(20, 30, 2), picture(9, 5, 2)], ["m/z 1", "m/z 2"], unit="a.u."),
+    "ion": lambda: ion_image_figure([picture(20, 30, 1, pixel_size=None)], ["m/z 1"], unit="a.u."),
+    "colour": lambda: colour_figure([picture(20, 30, 3) for _ in range(5)], names=("PC1", "PC2", "PC3")),
+    "probability": lambda: probability_figure([picture(20, 30)], positive="tumour"),
+    "patches": lambda: patch_figure(
+        [ImageRow("right", rng.random((4, 3, 8, 8)), list("abcd"))], names=("PC1", "PC2", "PC3")
+    ),
+    "grey patches": lambda: patch_figure(
+        [ImageRow("right", rng.random((1, 1, 8, 8)), ["a"])], names=("PC1",)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_written_twice_and_leaves_matplotlib_as_it_was(name: str, tmp_path: Path) -> None:
+    before = mpl.rcParams.copy()
+    for folder in ("one", "two"):
+        state = rng.bit_generator.state
+        paths = save_figure(FIGURES[name](), tmp_path / folder, "figure")
+        rng.bit_generator.state = state
+    assert [path.name for path in paths] == ["figure.png", "figure.svg"]
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes(), (
+            "the same data, the same bytes"
+        )
+    assert all(mpl.rcParams._get(key) == value for key, value in dict.items(before))
+    assert "matplotlib.pyplot" not in sys.modules
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["figure.png", "figure.svg"]
+
+
+def test_a_confusion_matrix_shows_shares_and_counts() -> None:
+    figure = confusion_figure({"patches": np.array([[900, 100], [300, 1200]])}, ("normal", "tumour"))
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["90.0 %\n900", "10.0 %\n100", "20.0 %\n300", "80.0 %\n1,200"]
+
+
+def test_roc_curves_carry_their_area() -> None:
+    inside = np.array([True, True, False, False])
+    figure = roc_figure({"by patch": (inside, np.array([0.9, 0.3, 0.4, 0.1]))})
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["chance", "by patch: AUC 0.750"]
+
+
+@pytest.mark.parametrize(("pixel_size", "text"), [(50.0, "1 mm"), (10.0, "200 µm"), (None, "20 pixels")])
+def test_a_scale_bar_has_the_length_that_it_says(pixel_size: float | None, text: str) -> None:
+    figure = probability_figure([picture(40, 75, pixel_size=pixel_size)], positive="tumour")
+    axes = figure.axes[0]
+    (bar,) = axes.lines
+    start, stop = bar.get_xdata()
+    assert axes.texts[0].get_text() == text
+    assert (stop - start) * (pixel_size or 1) == pytest.approx(
+        {"1 mm": 1000, "200 µm": 200, "20 pixels": 20}[text]
+    )
+
+
+def test_slides_of_other_pixel_sizes_are_drawn_at_one_scale() -> None:
+    figure = probability_figure(
+        [picture(20, 30, pixel_size=50.0), picture(20, 30, pixel_size=100.0)], positive="t"
+    )
+    widths = [np.ptp(axes.get_xlim()) * size for axes, size in zip(figure.axes, (50.0, 100.0), strict=False)]
+    assert widths == [3000, 3000]
+
+
+def test_unmeasured_pixels_stay_empty() -> None:
+    figure = ion_image_figure([picture(4, 4, 1)], ["m/z 1"], unit="a.u.")
+    image = next(child for child in figure.axes[0].get_children() if isinstance(child, AxesImage))
+    mask = np.ma.getmaskarray(image.get_array())
+    assert mask[0, 0]
+    assert mask.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("at_most", "length"), [(0.3, 1), (1, 1), (1.9, 1), (2, 2), (7, 5), (10, 10), (499, 200), (5001, 5000)]
+)
+def test_lengths_are_round(at_most: float, length: float) -> None:
+    assert nice_length(at_most) == length

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msicube.errors import LeakageError, RecipeError
+from msicube.experiments.recipe import DataSection
+from msicube.experiments.split import resolve_split, shuffled_labels
+
+
+def table(n_patients: int, *, per_patient: int = 2, mixed: bool = False, **columns: Any) -> pd.DataFrame:
+    """Patients with some slides each: all of one class, or one of each class where ``mixed``."""
+    rows = [(p, s) for p in range(n_patients) for s in range(per_patient)]
+    return pd.DataFrame(
+        {
+            "label": ["tumour" if ((s if mixed else p) % 2) else "normal" for p, s in rows],
+            "patient": [f"P{p:02d}" for p, _ in rows],
+            **columns,
+        },
+        index=pd.Index([f"slide{p:02d}-{s}" for p, s in rows], name="slide"),
+    )
+
+
+def test_the_given_split_is_taken_and_the_rest_is_left_out() -> None:
+    samples = table(6, split=["train"] * 6 + ["test"] * 4 + ["pilot", np.nan])
+    split = resolve_split(DataSection(), samples, seed=0)
+    assert split.train == tuple(samples.index[:6])
+    assert split.test == tuple(samples.index[6:10])
+    assert split.unused == tuple(samples.index[10:])
+    assert split.classes == ("normal", "tumour")
+    assert split.classes[split.positive] == "tumour"
+    assert split.indices(split.test) == [1, 1, 0, 0]
+
+
+def test_a_slide_without_a_label_is_left_out() -> None:
+    samples = table(6, split=["train"] * 8 + ["test"] * 4)
+    samples.loc["slide00-0", "label"] = None
+    split = resolve_split(DataSection(positive="normal"), samples, seed=0)
+    assert split.unused == ("slide00-0",)
+    assert split.positive == 0
+
+
+def test_a_patient_in_both_parts_is_an_error() -> None:
+    samples = table(4, per_patient=2, split=["train", "test"] * 4)
+    with pytest.raises(LeakageError, match="patient 'P00' has slides in train and in test"):
+        resolve_split(DataSection(), samples, seed=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n_patients=st.integers(6, 40),
+    mixed=st.booleans(),
+    fraction=st.floats(0.1, 0.5),
+    seed=st.integers(0, 1000),
+)
+def test_a_drawn_split_is_by_patient_and_stratified(
+    n_patients: int, mixed: bool, fraction: float, seed: int
+) -> None:
+    samples = table(n_patients, mixed=mixed)
+    data = DataSection(split="patient", test_fraction=fraction)
+    split = resolve_split(data, samples, seed=seed)
+    assert split == resolve_split(data, samples.sample(frac=1, random_state=seed), seed=seed)
+    parts = [{split.patients[s] for s in part} for part in (split.train, split.test)]
+    assert not parts[0] & parts[1]
+    assert len(split.train) + len(split.test) == len(samples)
+    strata = [n_patients] if mixed else [(n_patients + 1) // 2, n_patients // 2]
+    assert len(parts[1]) == sum(max(1, round(fraction * n)) for n in strata)
+
+
+def test_the_seed_draws_another_split() -> None:
+    data = DataSection(split="patient")
+    assert len({resolve_split(data, table(20), seed=seed).test for seed in range(5)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "data", "message"),
+    [
+        (table(4), DataSection(label="class"), r"no column 'class' \(it has label, patient\)"),
+        (table(4).drop(columns="patient"), DataSection(), 'set data.patient = "slide"'),
+        (table(4), DataSection(), "no column 'split'.*data.split = \"patient\""),
+        (table(4, split="train"), DataSection(), "the test part has 0 slides"),
+        (table(4), DataSection(split="patient", positive="cancer"), "'cancer' is no class"),
+        (table(1), DataSection(split="patient"), r"have the classes \['normal'\]"),
+        (
+            table(4, patient=["A"] * 7 + [None]),
+            DataSection(split="patient"),
+            "'slide03-1' has a label and no",
+        ),
+    ],
+)
+def test_what_cannot_be_split_is_refused(samples: pd.DataFrame, data: DataSection, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        resolve_split(data, samples, seed=0)
+
+
+def test_a_slide_can_be_its_own_patient() -> None:
+    samples = table(8, per_patient=1).drop(columns="patient")
+    split = resolve_split(DataSection(patient="slide", split="patient"), samples, seed=0)
+    assert split.patients["slide00-0"] == "slide00-0"
+
+
+@settings(max_examples=40, deadline=None)
+@given(n_patients=st.integers(4, 30), mixed=st.booleans(), seed=st.integers(0, 1000))
+def test_shuffled_labels_are_independent_of_the_truth(n_patients: int, mixed: bool, seed: int) -> None:
+    split = resolve_split(DataSection(split="patient"), table(max(4, n_patients), mixed=mixed), seed=seed)
+    shuffled = shuffled_labels(split, seed=seed)
+    assert tuple(shuffled) == split.train
+    units = {(split.patients[s], split.labels[s], shuffled[s]) for s in split.train}
+    if not mixed:
+        assert len(units) == len({split.patients[s] for s in split.train}), "a patient has one label"
+    counts = (
+        Counter((truth, label) for _, truth, label in units)
+        if not mixed
+        else Counter((split.labels[s], shuffled[s]) for s in split.train)
+    )
+    for truth in split.classes:
+        given_labels = [counts[truth, label] for label in split.classes]
+        assert max(given_labels) - min(given_labels) <= 1
+    if len({sum(counts[truth, label] for label in split.classes) for truth in split.classes}) == 1:
+        normal, tumour = ([counts[truth, label] for label in split.classes] for truth in split.classes)
+        assert normal == tumour, "classes of one size are labelled alike"
