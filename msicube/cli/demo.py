@@ -16,7 +16,7 @@ from msicube.errors import UsageError
 
 #: Recipe -> what the demo changes in it: the study is small, so more epochs of few patches, and fewer pixels.
 RECIPES = {
-    "colorectal-resnet18": "--set train.epochs=25",
+    "colorectal-resnet18": "--set train.epochs=20 --set patches.stride=16",
     "colorectal-cnn1d": "--set train.epochs=6 --set spectra.limit=12000 --set spectra.test_limit=20000",
 }
 PARTS = ("slides", "study.zarr", "study.zarr.partial", "runs")
