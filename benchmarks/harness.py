@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +43,13 @@ class Measurement:
 
 def _child(work: Callable[..., float], arguments: tuple[Any, ...], channel: Any) -> None:
     seconds = work(*arguments)
-    channel.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    channel.send((seconds, peak_bytes()))
+
+
+def peak_bytes() -> int:
+    """Return the largest resident set of this process; getrusage would also count the one that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def measure(

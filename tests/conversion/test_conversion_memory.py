@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,15 +16,19 @@ from msicube.simulate import simulate_msi
 BUDGET = parse_bytes("16 MiB")
 
 CODE = """
-import json, resource, sys
+import sys
+from pathlib import Path
 import msicube as mc
 source, study, limit, law = sys.argv[1:]
 mc.convert(source, study, memory_limit=int(limit), shard_size="2 MiB", workers=2, mz_axis=law or None)
 mc.validate(mc.open_study(study), workers=2)
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+# Not getrusage: its high-water mark is inherited from the process that started this one.
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(1024 * int(peak.split()[1]))
 """
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 @pytest.mark.parametrize("mode", ["continuous", "processed"])
 def test_a_slide_of_ten_times_the_budget_stays_within_the_limit(tmp_path: Path, mode: str) -> None:
     channels, law = (2400, "") if mode == "continuous" else (5000, "ppm:150")
@@ -45,4 +48,4 @@ def test_a_slide_of_ten_times_the_budget_stays_within_the_limit(tmp_path: Path, 
         text=True,
         check=True,
     )
-    assert json.loads(done.stdout) < limit
+    assert int(done.stdout) < limit

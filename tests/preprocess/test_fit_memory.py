@@ -14,8 +14,9 @@ from msicube.store.slide import SlideDraft
 from msicube.store.study import create_study
 from msicube.tiling import plan_tiles
 
-#: Two workers, each with a strip of 16 MiB, a tile's mask and features, blocks and statistics.
-BUDGET = 96 * 2**20
+#: Two workers, each with a strip of 16 MiB, a tile's mask and features, blocks and statistics (measured: 75 to 97 MiB),
+#: and what the allocator keeps for its threads.
+BUDGET = 128 * 2**20
 
 MEASURE = """
 import sys
@@ -69,7 +70,7 @@ def build(path: Path, shape: tuple[int, int, int], n_slides: int) -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 def test_a_study_of_ten_budgets_is_fitted_and_applied_within_one(tmp_path: Path) -> None:
-    size = build(tmp_path / "large.zarr", (256, 512, 1024), 2)
+    size = build(tmp_path / "large.zarr", (256, 704, 1024), 2)
     build(tmp_path / "small.zarr", (32, 32, 1024), 2)
     script = tmp_path / "measure.py"
     script.write_text(MEASURE)

@@ -91,7 +91,8 @@ def test_patients_are_whole_in_one_split_and_each_split_has_both_classes(
     assert labels == {"train": set(LABELS), "test": set(LABELS)}
     assert len(splits) == patients or patients is None
     counts = [sum(d.label == label for d in designs) for label in LABELS]
-    assert abs(counts[0] - counts[1]) <= max(1, n_slides // 4)
+    # At most one slide from each of the two ways in which a row of patients can end before its turn is over.
+    assert abs(counts[0] - counts[1]) <= 2
 
 
 def test_slides_do_not_depend_on_how_many_follow() -> None:
