@@ -37,7 +37,7 @@ class Pipeline(Transformer):
         The slides that were fitted on; empty for an array or a dataset.
     labels_ : list
         The classes of the fitted spectra; empty where no step asked for them.
-    axis_ : (n_features_in_,) float64 or None
+    axis_ : (n_channels,) float64 or None
         m/z or wavenumber of the channels that come in.
     n_spectra_, n_nonfinite_ : int
         Spectra of the first pass, and those that it left out because of a NaN or an infinity; 0 without a pass.
