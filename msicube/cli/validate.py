@@ -13,6 +13,9 @@ from msicube.cli.common import Reporter, json_option, print_json, say, scheduler
     "--source", "sources", multiple=True, metavar="SRC", help="Compare with these files or folders."
 )
 @click.argument("more_sources", nargs=-1, metavar="[SRC...]")
+@click.option(
+    "--independent", is_flag=True, help="Read the sources through pyimzML instead of msicube's reader."
+)
 @click.option("--slide", "slides", multiple=True, help="Only this slide; may be repeated.")
 @scheduler_option
 @workers_option
@@ -21,6 +24,7 @@ def command(
     study: str,
     sources: tuple[str, ...],
     more_sources: tuple[str, ...],
+    independent: bool,
     slides: tuple[str, ...],
     scheduler: str,
     workers: int | None,
@@ -28,7 +32,8 @@ def command(
 ) -> int:
     """Check a study against the store format and, with --source, every stored spectrum against its file.
 
-    --source takes one path and may be repeated; paths after it (as a shell expands *.imzML) are sources too.
+    --source takes one path and may be repeated; paths after it (as a shell expands *.imzML) are sources too. With
+    --independent the sources are read through pyimzML, so that an error of msicube's own reader is found as well.
     """
     from msicube.store import open_study
     from msicube.store import validate as run
@@ -40,6 +45,7 @@ def command(
             opened,
             slides=slides or None,
             sources=chosen or None,
+            independent=independent,
             scheduler=scheduler,
             workers=workers,
             progress=reporter.update,

@@ -14,6 +14,7 @@ from msicube import schema
 from msicube.axis import OBSERVED, AxisLaw, SpectralBins
 from msicube.errors import CorruptStore, MSICubeError, UsageError
 from msicube.readers import CubeReader, TileSource, find_sources, open_source
+from msicube.readers.independent import independent_tile, release
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store.cube import CubeArray
 from msicube.store.draft import location_metadata
@@ -59,6 +60,7 @@ def validate(
     *,
     slides: Iterable[str] | None = None,
     sources: Iterable[str | os.PathLike[str]] | None = None,
+    independent: bool = False,
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -77,6 +79,9 @@ def validate(
     sources
         Files or folders to compare with: every stored spectrum of a slide with the spectrum in its source, bit for bit.
         A slide is compared with the source file of its name.
+    independent
+        Read the sources through somebody else's library (imzML: pyimzML) instead of ours: slower, and it finds what
+        both our reader and our store would have got wrong.
     scheduler, workers
         Where tiles are checked; see :mod:`msicube.scheduling`.
     progress
@@ -104,7 +109,7 @@ def validate(
             reader = _on_stored_axis(study, name, readers[name]) if name in readers else None
             findings += [
                 Finding(name, problem)
-                for problem in _tile_problems(study, name, reader, scheduler, workers, progress)
+                for problem in _tile_problems(study, name, reader, independent, scheduler, workers, progress)
             ]
         except MSICubeError as error:
             findings.append(Finding(name, str(error)))
@@ -148,6 +153,7 @@ def _tile_problems(
     study: Study,
     name: str,
     reader: CubeReader | None,
+    independent: bool,
     scheduler: SchedulerLike,
     workers: int | None,
     progress: Progress | None,
@@ -161,7 +167,7 @@ def _tile_problems(
     if problems:
         return problems
     checks = [
-        _TileCheck(cube, w, acquired[w.slices], total[w.slices], reader.tile(w) if reader else None)
+        _TileCheck(cube, w, acquired[w.slices], total[w.slices], _source_tile(reader, w, independent))
         for w in cube.tiles()
     ]
     done = 0
@@ -173,8 +179,17 @@ def _tile_problems(
         if progress:
             progress(name, done, len(checks))
 
-    run_tasks(_check_tile, checks, scheduler=scheduler, workers=workers, on_result=advance)
+    try:
+        run_tasks(_check_tile, checks, scheduler=scheduler, workers=workers, on_result=advance)
+    finally:
+        release()
     return sorted(problems)
+
+
+def _source_tile(reader: CubeReader | None, window: Window, independent: bool) -> TileSource | None:
+    if reader is None:
+        return None
+    return independent_tile(reader, window) if independent else reader.tile(window)
 
 
 def _plane_problems(

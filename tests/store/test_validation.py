@@ -9,7 +9,7 @@ import zarr
 
 import msicube as mc
 from msicube.errors import UsageError
-from msicube.simulate import SimulationReport
+from msicube.simulate import SimulationReport, simulate_msi
 from msicube.store import Study
 
 
@@ -65,3 +65,21 @@ def test_sources_and_slides_must_pair(study: Study, simulation: SimulationReport
     with pytest.raises(UsageError, match="no source is given for"):
         mc.validate(study, sources=[simulation.slides[0].path])
     assert mc.validate(study, sources=[simulation.slides[0].path], slides=[study.slides[0]]) == []
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_an_independent_reader_agrees(study: Study, simulation: SimulationReport, scheduler: str) -> None:
+    assert mc.validate(study, sources=[simulation.folder], independent=True, scheduler=scheduler) == []
+
+
+def test_an_independent_reader_agrees_on_binned_spectra(tmp_path: Path) -> None:
+    source = simulate_msi(tmp_path / "in", slides=1, shape=(9, 12), channels=80, mode="processed").folder
+    mc.convert(source, tmp_path / "s.zarr", mz_axis="ppm:150")
+    assert mc.validate(mc.open_study(tmp_path / "s.zarr"), sources=[source], independent=True) == []
+
+
+def test_an_independent_reader_finds_a_changed_value(copy: Study, simulation: SimulationReport) -> None:
+    y, x = np.argwhere(copy.acquired(copy.slides[0]))[5]
+    overwrite(copy, "intensity", (int(y), int(x), 3), 1e6)
+    findings = mc.validate(copy, sources=[simulation.folder], independent=True)
+    assert any("1 spectra of" in f.message and f"y={y}, x={x}" in f.message for f in findings)
