@@ -1,15 +1,21 @@
-"""``python -m benchmarks [chain|codecs]``."""
+"""``python -m benchmarks [chain] [codecs] [imzml] [imzml10]``."""
 
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
 
-from benchmarks import chain, codecs
+from benchmarks import chain, codecs, imzml
 
-CASES = {"chain": chain.run, "codecs": codecs.run}
+CASES = {
+    "chain": chain.run,
+    "codecs": codecs.run,
+    "imzml": imzml.run,
+    "imzml10": partial(imzml.run, scale=10),
+}
 
 
 @click.command()
