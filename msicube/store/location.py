@@ -48,7 +48,7 @@ class RemoteBytes:
 
     def read(self, start: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``start``."""
-        return bytes(self.filesystem.cat_file(self.path, start, start + length))
+        return bytes(self.filesystem.cat_file(self.path, start=start, end=start + length))
 
 
 @dataclass(frozen=True)
