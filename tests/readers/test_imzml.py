@@ -194,7 +194,10 @@ BROKEN = {
     "no position": (edit("IMS:1000050", "IMS:9000050"), "position x"),
     "damaged offset": (edit('"external offset" value="', '"external offset" value="-'), "not negative"),
     "entities": (edit("<mzML", '<!DOCTYPE mzML [<!ENTITY a "b">]><mzML'), "document type definition"),
-    "group missing": (edit('referenceableParamGroup id="', 'referenceableParamGroup id="other'), "not defined"),
+    "group missing": (
+        edit('referenceableParamGroup id="', 'referenceableParamGroup id="other'),
+        "not defined",
+    ),
 }
 
 

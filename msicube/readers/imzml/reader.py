@@ -14,8 +14,9 @@ from msicube.readers.base import AxisSurvey, CubeInfo, Tile
 from msicube.readers.imzml import vocabulary as cv
 from msicube.readers.imzml.describe import describe
 from msicube.readers.imzml.index import Header, SpectrumIndex, read_index
-from msicube.readers.imzml.survey import survey
-from msicube.readers.imzml.tiles import DenseTile, IbdFile, RaggedTile
+from msicube.readers.imzml.peaks import IbdPeaks
+from msicube.readers.imzml.tiles import DenseTile, IbdFile
+from msicube.readers.ragged import RaggedTile, survey
 from msicube.tiling import Window
 
 _HASH_BLOCK = 4 * 2**20
@@ -78,12 +79,9 @@ class ImzMLReader:
         order = np.argsort(self.index.intensity.offset[rows], kind="stable")
         pixels, rows = pixels[order], rows[order]
         shape = (*window.shape, len(self.info.axis))
-        intensity = self.index.intensity.take(rows)
         if self.bins is None or self.bins.exact:
-            return DenseTile(self.ibd, shape, self.info.dtype, pixels, intensity)
-        return RaggedTile(
-            self.ibd, shape, self.info.dtype, pixels, self.index.mz.take(rows), intensity, self.bins
-        )
+            return DenseTile(self.ibd, shape, self.info.dtype, pixels, self.index.intensity.take(rows))
+        return RaggedTile(self._peaks().take(rows), pixels, shape, self.info.dtype, self.bins)
 
     def read_tile(self, window: Window) -> Tile:
         """Read one tile."""
@@ -93,7 +91,10 @@ class ImzMLReader:
         """Look through the m/z values of a processed file; None for a continuous one."""
         if self.info.axis_law == OBSERVED and self.bins is None:
             return None
-        return survey(self.ibd, self.index.mz)
+        return survey(self._peaks())
+
+    def _peaks(self) -> IbdPeaks:
+        return IbdPeaks(self.ibd, self.index.mz, self.index.intensity)
 
     def with_axis(self, bins: SpectralBins, law: str) -> ImzMLReader:
         """Return this file on a given axis.

@@ -1,0 +1,103 @@
+"""The peaks of a processed imzML file, many spectra with one read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.readers.imzml.index import ArrayColumns
+from msicube.readers.imzml.tiles import IbdFile, decode
+from msicube.readers.ragged import Peaks
+
+#: Arrays closer together than this in the file are fetched with one read; what lies between is thrown away.
+GAP = 4096
+#: Bound on one read of many arrays, so that overlapping or scattered arrays cost no more memory than their run.
+SPAN = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class IbdPeaks:
+    """The m/z and intensity arrays of some spectra; see :class:`msicube.readers.ragged.PeakSource`.
+
+    Attributes
+    ----------
+    path
+        The .ibd.
+    mz, intensity
+        Where the arrays lie.
+    """
+
+    path: Path
+    mz: ArrayColumns
+    intensity: ArrayColumns
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """``(spectrum,)`` peaks of each spectrum."""
+        return self.mz.length
+
+    @property
+    def mz_dtype(self) -> np.dtype[Any]:
+        """Of the m/z values."""
+        return self.mz.dtype
+
+    @property
+    def intensity_dtype(self) -> np.dtype[Any]:
+        """Of the intensities."""
+        return self.intensity.dtype
+
+    def take(self, rows: NDArray[np.intp]) -> IbdPeaks:
+        """Return some of the spectra."""
+        return replace(self, mz=self.mz.take(rows), intensity=self.intensity.take(rows))
+
+    def read(self, start: int, stop: int) -> Peaks:
+        """Read the spectra ``start`` to ``stop``."""
+        return Peaks(*_read(self.path, (self.mz, self.intensity), start, stop))
+
+    def read_mz(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the m/z values alone."""
+        return _read(self.path, (self.mz,), start, stop)[0]
+
+
+def _read(path: Path, columns: tuple[ArrayColumns, ...], start: int, stop: int) -> list[NDArray[Any]]:
+    """Return the values of each kind of array of the spectra ``start`` to ``stop``, one spectrum after the other."""
+    count = stop - start
+    offset = np.concatenate([column.offset[start:stop] for column in columns])
+    size = np.concatenate([column.encoded[start:stop] for column in columns])
+    # By kind, then by spectrum; None until it is read.
+    parts: list[NDArray[Any] | None] = [None] * len(offset)
+    with IbdFile(path) as ibd:
+        for members, first, length in _spans(offset, size):
+            buffer = np.empty(length, np.uint8)
+            ibd.read_into(buffer, first)
+            for member in members:
+                kind, row = divmod(member, count)
+                at = int(offset[member]) - first
+                piece = buffer.data[at : at + int(size[member])]
+                parts[member] = decode(piece, columns[kind], start + row, path)
+    return [
+        np.concatenate([np.empty(0, column.dtype), *parts[kind * count : (kind + 1) * count]])
+        for kind, column in enumerate(columns)
+    ]
+
+
+def _spans(offset: NDArray[np.int64], size: NDArray[np.int64]) -> Iterator[tuple[list[int], int, int]]:
+    """Group pieces of a file into reads: yield the pieces of each, its first byte and its length."""
+    members: list[int] = []
+    first = end = 0
+    order = np.argsort(offset, kind="stable")
+    for member, at, length in zip(order.tolist(), offset[order].tolist(), size[order].tolist(), strict=True):
+        if members and at - end <= GAP and max(end, at + length) - first <= SPAN:
+            end = max(end, at + length)
+        else:
+            if members:
+                yield members, first, end - first
+            members, first, end = [], at, at + length
+        members.append(member)
+    if members:
+        yield members, first, end - first
