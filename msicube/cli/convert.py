@@ -31,6 +31,13 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
     "--shard-size", type=SIZE, default="64 MiB", show_default=True, help="Bound on one uncompressed shard."
 )
 @click.option("--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True)
+@click.option(
+    "--peaks/--no-peaks",
+    "keep_peaks",
+    default=True,
+    show_default=True,
+    help="Keep every peak of processed imzML beside the binned cube, losslessly.",
+)
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check declared checksums first.")
 @scheduler_option
 @workers_option

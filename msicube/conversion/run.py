@@ -38,6 +38,7 @@ class _Options:
     shard_bytes: int
     memory: int
     codec: str
+    keep_peaks: bool
     verify: bool
     scheduler: SchedulerLike
     workers: int
@@ -65,6 +66,7 @@ def convert(
     memory_limit: str | int = "2 GiB",
     shard_size: str | int = "64 MiB",
     codec: str = DEFAULT_CODEC,
+    keep_peaks: bool = True,
     verify: bool = True,
     on_error: Literal["stop", "continue"] = "stop",
     scheduler: SchedulerLike = "threads",
@@ -91,6 +93,9 @@ def convert(
         Bound on one uncompressed shard.
     codec
         One of :data:`msicube.codecs.CODECS`.
+    keep_peaks
+        Keep every (m/z, intensity) pair of processed imzML beside the binned cube, losslessly: another axis can then be
+        chosen later without the file, see :func:`msicube.rebin`.
     verify
         Check each source against its strongest declared checksum before its first tile.
     on_error
@@ -132,6 +137,7 @@ def convert(
         shard_bytes=parse_bytes(shard_size),
         memory=parse_bytes(memory_limit),
         codec=codec,
+        keep_peaks=keep_peaks,
         verify=verify,
         scheduler=scheduler,
         workers=workers or default_workers(),
@@ -213,6 +219,7 @@ def _write(item: _Source, axis: AxisPlan, study: Study | None, options: _Options
         axis.apply(reader, item.survey),
         shard_bytes=options.shard_bytes,
         codec=options.codec,
+        keep_peaks=options.keep_peaks,
         sample=sample,
         checksums=reader.verify() if options.verify else {},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msicube.readers.base import AxisSurvey, BinningTally, CubeInfo, CubeReader, PixelSize, Tile, TileSource
+from msicube.readers.ragged import Peaks, PeakSource, RaggedReader
 from msicube.readers.registry import find_sources, open_source
 
 __all__ = [
@@ -10,7 +11,10 @@ __all__ = [
     "BinningTally",
     "CubeInfo",
     "CubeReader",
+    "PeakSource",
+    "Peaks",
     "PixelSize",
+    "RaggedReader",
     "Tile",
     "TileSource",
     "find_sources",

@@ -59,6 +59,8 @@ class CubeInfo:
         What made the axis: ``"observed"`` for one that the source states, else the law.
     remarks
         Oddities that were met and how they were taken; they go into the conversion report.
+    bins
+        The interval of m/z that each channel collects; None where nothing is binned.
     """
 
     name: str
@@ -71,6 +73,7 @@ class CubeInfo:
     source: dict[str, Any]
     axis_law: str | None = None
     remarks: tuple[str, ...] = ()
+    bins: SpectralBins | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msicube.axis import SpectralBins, suggest_law
-from msicube.readers.base import AxisSurvey, BinningTally, Tile
+from msicube.readers.base import AxisSurvey, BinningTally, CubeReader, Tile
 
 #: Peaks that are worked on at a time: some megabytes of arrays.
 BLOCK_PEAKS = 2**17
@@ -65,6 +65,22 @@ class PeakSource(Protocol):
 
     def read_mz(self, start: int, stop: int) -> NDArray[Any]:
         """Read the m/z values alone."""
+
+
+@runtime_checkable
+class RaggedReader(CubeReader, Protocol):
+    """A reader of a format that knows spectra with an m/z array each."""
+
+    def peaks(self) -> PeakSource | None:
+        """Return every peak by the number of its spectrum in the source; None where all spectra share one axis."""
+
+
+def binned_dtype(intensity: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of binned intensities.
+
+    Sums of 32-bit floats stay 32-bit; sums of integers need the 53 bits of a double to stay exact.
+    """
+    return intensity if intensity == np.float32 else np.dtype(np.float64)
 
 
 def runs(lengths: NDArray[np.int64], limit: int = BLOCK_PEAKS) -> Iterator[tuple[int, int]]:

@@ -55,6 +55,19 @@ class IbdPeaks:
         """Return some of the spectra."""
         return replace(self, mz=self.mz.take(rows), intensity=self.intensity.take(rows))
 
+    def without(self, rows: NDArray[np.bool_]) -> IbdPeaks:
+        """Return the same spectra, those in the mask with no peaks."""
+
+        def emptied(columns: ArrayColumns) -> ArrayColumns:
+            return replace(
+                columns,
+                length=np.where(rows, 0, columns.length),
+                encoded=np.where(rows, 0, columns.encoded),
+                offset=np.where(rows, 0, columns.offset),
+            )
+
+        return replace(self, mz=emptied(self.mz), intensity=emptied(self.intensity))
+
     def read(self, start: int, stop: int) -> Peaks:
         """Read the spectra ``start`` to ``stop``."""
         return Peaks(*_read(self.path, (self.mz, self.intensity), start, stop))

@@ -16,7 +16,7 @@ from msicube.readers.imzml.describe import describe
 from msicube.readers.imzml.index import Header, SpectrumIndex, read_index
 from msicube.readers.imzml.peaks import IbdPeaks
 from msicube.readers.imzml.tiles import DenseTile, IbdFile
-from msicube.readers.ragged import RaggedTile, survey
+from msicube.readers.ragged import RaggedTile, binned_dtype, survey
 from msicube.tiling import Window
 
 _HASH_BLOCK = 4 * 2**20
@@ -81,7 +81,7 @@ class ImzMLReader:
         shape = (*window.shape, len(self.info.axis))
         if self.bins is None or self.bins.exact:
             return DenseTile(self.ibd, shape, self.info.dtype, pixels, self.index.intensity.take(rows))
-        return RaggedTile(self._peaks().take(rows), pixels, shape, self.info.dtype, self.bins)
+        return RaggedTile(self._all_peaks().take(rows), pixels, shape, self.info.dtype, self.bins)
 
     def read_tile(self, window: Window) -> Tile:
         """Read one tile."""
@@ -91,10 +91,17 @@ class ImzMLReader:
         """Look through the m/z values of a processed file; None for a continuous one."""
         if self.info.axis_law == OBSERVED and self.bins is None:
             return None
-        return survey(self._peaks())
+        return survey(self._all_peaks())
 
-    def _peaks(self) -> IbdPeaks:
-        return IbdPeaks(self.ibd, self.index.mz, self.index.intensity)
+    def peaks(self) -> IbdPeaks | None:
+        """Return every peak of a processed file by the number of its spectrum; None for a continuous one."""
+        return None if self.info.axis_law == OBSERVED and self.bins is None else self._all_peaks()
+
+    def _all_peaks(self) -> IbdPeaks:
+        source = IbdPeaks(self.ibd, self.index.mz, self.index.intensity)
+        foreign = np.ones(len(self.index), bool)
+        foreign[self.info.spectrum_index[self.info.acquired]] = False
+        return source.without(foreign) if foreign.any() else source
 
     def with_axis(self, bins: SpectralBins, law: str) -> ImzMLReader:
         """Return this file on a given axis.
@@ -107,9 +114,13 @@ class ImzMLReader:
         if self.info.axis is not None and self.bins is None:
             raise UsageError(f"{self.path.name} is continuous and keeps its own axis")
         intensity = self.index.intensity.dtype
-        # Sums of 32-bit floats stay 32-bit; sums of integers need the 53 bits of a double to stay exact.
-        dtype = intensity if bins.exact or intensity == np.float32 else np.dtype(np.float64)
-        info = replace(self.info, axis=bins.centres, axis_law=law, dtype=dtype)
+        info = replace(
+            self.info,
+            axis=bins.centres,
+            axis_law=law,
+            dtype=intensity if bins.exact else binned_dtype(intensity),
+            bins=None if bins.exact else bins,
+        )
         return replace(self, bins=bins, info=info)
 
     def verify(self) -> dict[str, str]:

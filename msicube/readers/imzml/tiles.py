@@ -121,7 +121,7 @@ def decode(data: memoryview, columns: ArrayColumns, row: int, path: Path) -> NDA
     CorruptSource
         A compressed array does not unpack to the declared length.
     """
-    if columns.compression == "none":
+    if columns.compression == "none" or not (len(data) or columns.length[row]):
         return np.frombuffer(data, columns.dtype)
     expected = int(columns.length[row]) * columns.dtype.itemsize
     unpacker = zlib.decompressobj()
