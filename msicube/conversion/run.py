@@ -148,7 +148,7 @@ def convert(
         existing = find_study(location)
         for item in items:
             _guard(item, on_error, lambda item=item: _open(item, existing))
-        plan = plan_axis({i.name: i.survey for i in items if i.reader}, mz_axis, existing)
+        plan = plan_axis({i.name: (i.reader, i.survey) for i in items if i.reader}, mz_axis, existing)
         rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
     return ConversionReport(location.url, rows, tuple(_sample_remarks(items, options)))
 
