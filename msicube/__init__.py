@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from msicube.conversion import convert
+    from msicube.conversion import convert, rebin
     from msicube.errors import MSICubeError
     from msicube.experiments import report, train
     from msicube.preprocess import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "convert": "msicube.conversion",
+    "rebin": "msicube.conversion",
     "MSICubeError": "msicube.errors",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
@@ -64,6 +65,7 @@ __all__ = [
     "convert",
     "open_source",
     "open_study",
+    "rebin",
     "report",
     "simulate_msi",
     "train",

@@ -6,18 +6,8 @@ from typing import Any
 
 import click
 
-from msicube.bytesize import format_bytes
-from msicube.cli.common import (
-    AXIS_LAW,
-    SIZE,
-    Reporter,
-    json_option,
-    print_json,
-    print_table,
-    say,
-    scheduler_option,
-    workers_option,
-)
+from msicube.cli.common import AXIS_LAW, SIZE, Reporter, json_option, scheduler_option, workers_option
+from msicube.cli.conversion_report import show
 from msicube.codecs import CODECS, DEFAULT_CODEC
 
 
@@ -53,44 +43,4 @@ def command(as_json: bool, **arguments: Any) -> int:
     sources, study = arguments.pop("sources"), arguments.pop("study")
     with Reporter("converting") as reporter:
         report = convert(sources, study, on_error="continue", progress=reporter.update, **arguments)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        print_table(
-            report.study,
-            (
-                "slide",
-                "status",
-                "spectra",
-                "channels",
-                "empty",
-                "non-finite",
-                "out of range",
-                "TIC error",
-                "stored",
-                "s",
-            ),
-            [
-                (
-                    row.slide,
-                    row.status,
-                    row.spectra,
-                    row.channels,
-                    row.empty,
-                    row.nonfinite,
-                    f"{row.out_of_range} of {row.peaks}" if row.peaks else "",
-                    f"{row.relative_tic_error:.1e}" if row.peaks else "",
-                    format_bytes(row.stored_bytes) if row.stored_bytes else "",
-                    f"{row.seconds:.1f}",
-                )
-                for row in report.slides
-            ],
-        )
-    for row in report.slides:
-        for remark in row.remarks:
-            say(f"Note: {row.slide}: {remark}")
-    for remark in report.remarks:
-        say(f"Note: {remark}")
-    for row in report.failed:
-        say(f"Error: {row.slide}: {row.error}")
-    return 1 if report.failed else 0
+    return show(report, as_json=as_json)

@@ -15,6 +15,7 @@ from msicube.errors import MSICubeError
 COMMANDS: dict[str, str] = {
     "simulate": "simulate",
     "convert": "convert",
+    "rebin": "rebin",
     "info": "info",
     "validate": "validate",
     "fit": "fit",

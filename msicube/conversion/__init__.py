@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from msicube.conversion.rebinning import rebin
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.run import convert
 
-__all__ = ["ConversionReport", "SlideReport", "convert"]
+__all__ = ["ConversionReport", "SlideReport", "convert", "rebin"]

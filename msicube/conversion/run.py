@@ -5,44 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from msicube.bytesize import format_bytes, parse_bytes
-from msicube.codecs import CODECS, DEFAULT_CODEC
+from msicube.codecs import DEFAULT_CODEC
 from msicube.conversion.axis_plan import AxisPlan, plan_axis
 from msicube.conversion.report import ConversionReport, SlideReport
-from msicube.conversion.slide import Progress, SlidePlan, convert_slide
-from msicube.errors import MemoryLimitError, MSICubeError, SlideExists, UsageError
+from msicube.conversion.slide import Progress
+from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
+from msicube.errors import MSICubeError, SlideExists, UsageError
 from msicube.readers import AxisSurvey, CubeReader, find_sources, open_source
 from msicube.samples import read_samples
-from msicube.scheduling import SchedulerLike, default_workers
+from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
 from msicube.store.draft import METADATA, group_metadata
 from msicube.store.lock import write_lock
-from msicube.store.study import create_study, find_study
-
-#: What the process takes before any tile: the interpreter, NumPy, Zarr, Dask and the index of the source.
-BASE_MEMORY = 256 * 2**20
-#: A tile in flight holds its values, its encoded chunks and the joined shard; the block of sums is small beside them.
-TILE_COPIES = 3.5
-
-
-@dataclass(frozen=True)
-class _Options:
-    """The arguments of :func:`convert` that every slide shares."""
-
-    study: Location
-    samples: Mapping[str, Mapping[str, Any]] | None
-    shard_bytes: int
-    memory: int
-    codec: str
-    keep_peaks: bool
-    verify: bool
-    scheduler: SchedulerLike
-    workers: int
-    progress: Progress | None
+from msicube.store.study import find_study
 
 
 @dataclass
@@ -127,20 +106,18 @@ def convert(
     -----
     Running it again goes on where it stopped. Finished shards are verified, not rewritten.
     """
-    if codec not in CODECS:
-        raise UsageError(f'unknown codec "{codec}": choose one of {", ".join(CODECS)}')
     found = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
     location = Location.of(study, storage_options)
-    options = _Options(
-        study=location,
+    options = Options.of(
+        location,
         samples=samples if samples is None or isinstance(samples, Mapping) else read_samples(samples),
-        shard_bytes=parse_bytes(shard_size),
-        memory=parse_bytes(memory_limit),
+        memory_limit=memory_limit,
+        shard_size=shard_size,
         codec=codec,
         keep_peaks=keep_peaks,
         verify=verify,
         scheduler=scheduler,
-        workers=workers or default_workers(),
+        workers=workers,
         progress=progress,
     )
     items = _named(found)
@@ -198,7 +175,7 @@ def _open(item: _Source, study: Study | None) -> None:
 
 
 def _convert_one(
-    item: _Source, axis: AxisPlan, study: Study | None, options: _Options, on_error: str
+    item: _Source, axis: AxisPlan, study: Study | None, options: Options, on_error: str
 ) -> SlideReport:
     row = SlideReport(item.name, str(item.path), "failed")
     if item.error is None:
@@ -206,45 +183,17 @@ def _convert_one(
     return replace(row, seconds=item.seconds, error=str(item.error) if item.error else None)
 
 
-def _write(item: _Source, axis: AxisPlan, study: Study | None, options: _Options) -> SlideReport:
+def _write(item: _Source, axis: AxisPlan, study: Study | None, options: Options) -> SlideReport:
     reader = item.reader
     assert reader is not None
     row = SlideReport(item.name, str(item.path), "present", source_bytes=_source_bytes(item.path))
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:
         _check_present(item, study, options.samples is not None, sample)
-        return replace(row, **_counts(study.slide_attrs[item.name]["conversion"]))
-    plan = SlidePlan.of(
-        item.name,
-        axis.apply(reader, item.survey),
-        shard_bytes=options.shard_bytes,
-        codec=options.codec,
-        keep_peaks=options.keep_peaks,
-        sample=sample,
-        checksums=reader.verify() if options.verify else {},
-    )
-    workers = _affordable(plan, options)
-    # Only now: a command all of whose sources are broken leaves no empty study behind.
-    create_study(options.study, modality=reader.info.modality)
-    result = convert_slide(
-        plan,
-        options.study,
-        scheduler=options.scheduler,
-        workers=workers,
-        progress=options.progress,
-    )
-    return replace(
-        row,
-        status="converted",
-        stored_bytes=result.stored_bytes,
-        **_counts({**result.to_json(), "channels": plan.tiles.shape[2], "remarks": plan.reader.info.remarks}),
-    )
-
-
-def _counts(conversion: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a stored conversion report that a row has too."""
-    counts = {f.name: conversion[f.name] for f in fields(SlideReport) if f.name in conversion}
-    return {**counts, "remarks": tuple(counts.get("remarks", ()))}
+        return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
+    checksums = reader.verify() if options.verify else {}
+    plan = plan_slide(item.name, axis.apply(reader, item.survey), options, sample=sample, checksums=checksums)
+    return write_slide(plan, row, options)
 
 
 def _check_present(item: _Source, study: Study, has_samples: bool, sample: dict[str, Any]) -> None:
@@ -267,26 +216,7 @@ def _check_present(item: _Source, study: Study, has_samples: bool, sample: dict[
         (study.location / item.name / METADATA).put(group_metadata({**attrs, "sample": sample}))
 
 
-def _affordable(plan: SlidePlan, options: _Options) -> int:
-    """Return how many tiles can be in flight within the memory limit.
-
-    Raises
-    ------
-    MemoryLimitError
-        Not even one.
-    """
-    each = int(plan.shard_bytes * TILE_COPIES)
-    fits = (options.memory - BASE_MEMORY) // each
-    if fits < 1:
-        raise MemoryLimitError(
-            f"a memory limit of {format_bytes(options.memory)} is too small: {plan.name} needs "
-            f"{format_bytes(BASE_MEMORY + each)} for one tile of {format_bytes(plan.shard_bytes)}; raise the limit or "
-            f"choose smaller shards (--shard-size)"
-        )
-    return min(options.workers, fits)
-
-
-def _sample_remarks(items: list[_Source], options: _Options) -> list[str]:
+def _sample_remarks(items: list[_Source], options: Options) -> list[str]:
     if options.samples is None:
         return []
     missing = [item.name for item in items if item.name not in options.samples]
