@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "simulate",
     "convert": "convert",
     "rebin": "rebin",
+    "export": "export",
     "info": "info",
     "validate": "validate",
     "fit": "fit",
