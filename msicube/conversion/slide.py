@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from msicube import schema
 from msicube.conversion.peaks import PeakPlan, PeakTask
 from msicube.conversion.tiles import TileRecord, TileTask, record_location
-from msicube.readers import BinningTally, CubeReader, RaggedReader
+from msicube.readers import BinningTally, CubeInfo, CubeReader, RaggedReader
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store import Location
 from msicube.store.draft import work_folder
@@ -195,6 +196,7 @@ def _keep_or_clear(plan: SlidePlan, draft: SlideDraft, records: Location) -> Non
         records.remove()
         draft.discard()
         stamp.put(plan.fingerprint.encode())
+    draft.draft.sweep()
 
 
 def _finish(
@@ -233,7 +235,8 @@ def _finish(
         draft.write("channel_upper", info.bins.upper)
     if plan.peaks is not None:
         draft.write_offset(plan.peaks.offset)
-    _write_pixel_axes(plan, draft)
+    for name, centres, attrs in pixel_axes(info):
+        draft.write(name, centres, attrs=attrs)
     draft.commit(_attributes(plan, result))
     return result
 
@@ -245,16 +248,15 @@ def _tic_error(binning: BinningTally | None, total: np.ndarray) -> float:
     return abs(stored - binning.tic_source) / abs(binning.tic_source)
 
 
-def _write_pixel_axes(plan: SlidePlan, draft: SlideDraft) -> None:
-    """Write pixel centres in micrometre, or pixel numbers where the source gives no size."""
-    size = plan.reader.info.pixel_size
-    for name, n in zip("yx", plan.reader.info.shape, strict=True):
+def pixel_axes(info: CubeInfo) -> Iterator[tuple[str, NDArray[np.float64], dict[str, str]]]:
+    """Yield name, pixel centres in micrometre and attributes of y and x; pixel numbers where there is no size."""
+    size = info.pixel_size
+    for name, n in zip("yx", info.shape, strict=True):
         if size is None:
-            draft.write(
-                name, np.arange(n), attrs={"units": "pixel", "long_name": f"number of the pixel along {name}"}
-            )
+            attrs = {"units": "pixel", "long_name": f"number of the pixel along {name}"}
+            yield name, np.arange(n, dtype=np.float64), attrs
         else:
-            draft.write(name, (np.arange(n) + 0.5) * getattr(size, name))
+            yield name, (np.arange(n) + 0.5) * getattr(size, name), {}
 
 
 def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:

@@ -127,6 +127,12 @@ class Draft:
             Location.of(retired).remove()
         _remove_empty(source.parent)
 
+    def sweep(self) -> None:
+        """Remove the objects that a killed run had not written to their end."""
+        if self.work.local is not None:
+            for path in self.work.local.rglob("*.tmp"):
+                path.unlink()
+
     def discard(self) -> None:
         """Remove what was built so far."""
         self.work.remove()
