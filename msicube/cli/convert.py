@@ -32,6 +32,13 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
 )
 @click.option("--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True)
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check declared checksums first.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue", "report"]),
+    default="continue",
+    show_default=True,
+    help="At a source that is wrong: stop, go on with the others, or mask what is wrong and name it in the report.",
+)
 @scheduler_option
 @workers_option
 @json_option
@@ -45,7 +52,7 @@ def command(as_json: bool, **arguments: Any) -> int:
 
     sources, study = arguments.pop("sources"), arguments.pop("study")
     with Reporter("converting") as reporter:
-        report = convert(sources, study, on_error="continue", progress=reporter.update, **arguments)
+        report = convert(sources, study, progress=reporter.update, **arguments)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -55,6 +62,7 @@ def command(as_json: bool, **arguments: Any) -> int:
                 "slide",
                 "status",
                 "spectra",
+                "masked",
                 "channels",
                 "empty",
                 "non-finite",
@@ -68,6 +76,7 @@ def command(as_json: bool, **arguments: Any) -> int:
                     row.slide,
                     row.status,
                     row.spectra,
+                    row.masked or "",
                     row.channels,
                     row.empty,
                     row.nonfinite,

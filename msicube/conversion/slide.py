@@ -47,6 +47,8 @@ class SlidePlan:
         The slide's row of the samples table.
     checksums
         Of the source, as far as they were verified.
+    remarks
+        What the report says besides the reader's own remarks.
     """
 
     name: str
@@ -55,6 +57,7 @@ class SlidePlan:
     codec: str
     sample: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, reader: CubeReader, *, shard_bytes: int, codec: str, **rest: Any) -> SlidePlan:
@@ -227,6 +230,7 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
             **result.to_json(),
             "channels": plan.tiles.shape[2],
             "fingerprint": plan.fingerprint,
-            "remarks": list(info.remarks),
+            "masked": info.masked,
+            "remarks": [*info.remarks, *plan.remarks],
         },
     }

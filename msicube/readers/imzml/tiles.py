@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from msicube.axis import SpectralBins
 from msicube.errors import CorruptSource
 from msicube.readers.base import BinningTally, Tile
+from msicube.readers.imzml.compression import unpack
 from msicube.readers.imzml.index import ArrayColumns
 
 
@@ -51,7 +51,7 @@ class DenseTile(_ImzMLTile):
         values = np.zeros(self.shape, self.dtype)
         flat = values.reshape(-1, self.shape[2])
         with IbdFile(self.path) as ibd:
-            if self.intensity.compression == "none":
+            if self.intensity.kinds == [(self.dtype, "none")]:
                 for start, stop in self._runs():
                     first = int(self.pixels[start])
                     ibd.read_into(flat[first : first + stop - start], int(self.intensity.offset[start]))
@@ -87,7 +87,8 @@ class RaggedTile(_ImzMLTile):
             for row, pixel in enumerate(self.pixels):
                 mz, intensity = ibd.array(self.mz, row), ibd.array(self.intensity, row)
                 spectrum, counted = bin_spectrum(mz, intensity, self.bins)
-                flat[pixel] = spectrum
+                with np.errstate(invalid="ignore", over="ignore"):
+                    flat[pixel] = spectrum
                 tally += counted
         return Tile(values, tally)
 
@@ -111,9 +112,11 @@ def bin_spectrum(
     """
     channel = bins.assign(mz)
     inside = channel >= 0
-    spectrum = np.bincount(channel[inside], intensity[inside], len(bins)).astype(np.float64, copy=False)
-    finite = np.isfinite(intensity)
-    total = float(intensity.sum(dtype=np.float64, where=finite))
+    # Damaged values may be signalling NaN or overflow: they are kept as they are and counted, not warned about.
+    with np.errstate(invalid="ignore", over="ignore"):
+        spectrum = np.bincount(channel[inside], intensity[inside], len(bins)).astype(np.float64, copy=False)
+        finite = np.isfinite(intensity)
+        total = float(intensity.sum(dtype=np.float64, where=finite))
     return spectrum, BinningTally(len(mz), int(len(mz) - inside.sum()), total)
 
 
@@ -161,21 +164,17 @@ class IbdFile:
             The file ends before, or a compressed array does not unpack to the declared length.
         """
         length, encoded = int(columns.length[row]), int(columns.encoded[row])
-        if columns.compression == "none":
-            out = np.empty(length, columns.dtype)
+        dtype, compression = columns.form(row)
+        if compression == "none":
+            out = np.empty(length, dtype)
             self.read_into(out, int(columns.offset[row]))
             return out
         packed = np.empty(encoded, np.uint8)
         self.read_into(packed, int(columns.offset[row]))
-        expected = length * columns.dtype.itemsize
-        unpacker = zlib.decompressobj()
         try:
-            # One byte more than declared is enough to see that there is too much, and bounds what is unpacked.
-            plain = unpacker.decompress(packed.data, expected + 1)
-        except zlib.error as error:
-            raise CorruptSource(f"{self.path.name}: a zlib array does not unpack ({error})") from error
-        if len(plain) != expected:
+            plain = unpack(packed.tobytes(), compression, length * dtype.itemsize)
+        except ValueError as error:
             raise CorruptSource(
-                f"{self.path.name}: a zlib array unpacks to another length than the declared {expected} bytes"
-            )
-        return np.frombuffer(plain, columns.dtype)
+                f"{self.path.name}: a {compression} array does not unpack: {error}"
+            ) from error
+        return np.frombuffer(plain, dtype)
