@@ -29,6 +29,13 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
     help="Keep every peak of processed imzML beside the binned cube, losslessly.",
 )
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check declared checksums first.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue", "report"]),
+    default="continue",
+    show_default=True,
+    help="At a source that is wrong: stop, go on with the others, or mask what is wrong and name it in the report.",
+)
 @scheduler_option
 @workers_option
 @json_option
@@ -42,5 +49,5 @@ def command(as_json: bool, **arguments: Any) -> int:
 
     sources, study = arguments.pop("sources"), arguments.pop("study")
     with Reporter("converting") as reporter:
-        report = convert(sources, study, on_error="continue", progress=reporter.update, **arguments)
+        report = convert(sources, study, progress=reporter.update, **arguments)
     return show(report, as_json=as_json)

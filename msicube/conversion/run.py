@@ -14,8 +14,8 @@ from msicube.conversion.axis_plan import AxisPlan, plan_axis
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.slide import Progress
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
-from msicube.errors import MSICubeError, SlideExists, UsageError
-from msicube.readers import AxisSurvey, CubeReader, find_sources, open_source
+from msicube.errors import CorruptSource, MSICubeError, SlideExists, UsageError
+from msicube.readers import AxisSurvey, CubeReader, find_sources, open_sources
 from msicube.samples import read_samples
 from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
@@ -47,7 +47,7 @@ def convert(
     codec: str = DEFAULT_CODEC,
     keep_peaks: bool = True,
     verify: bool = True,
-    on_error: Literal["stop", "continue"] = "stop",
+    on_error: Literal["stop", "continue", "report"] = "stop",
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -78,7 +78,8 @@ def convert(
     verify
         Check each source against its strongest declared checksum before its first tile.
     on_error
-        ``"stop"`` raises the first error; ``"continue"`` goes on with the other sources and reports it.
+        ``"stop"`` raises the first error; ``"continue"`` goes on with the other sources and reports it; ``"report"``
+        also converts sources that are wrong in part: what is wrong becomes a remark and a masked pixel.
     scheduler, workers
         Where tiles are converted; see :mod:`msicube.scheduling`.
     storage_options
@@ -116,29 +117,32 @@ def convert(
         codec=codec,
         keep_peaks=keep_peaks,
         verify=verify,
+        on_error="report" if on_error == "report" else "stop",
         scheduler=scheduler,
         workers=workers,
         progress=progress,
     )
-    items = _named(found)
+    items = [_Source(path, path.stem) for path in found]
+    _check_names(items)
     with write_lock(location):
         existing = find_study(location)
+        items = [plane for item in items for plane in _planes(item, options, on_error)]
+        _check_names(items)
         for item in items:
-            _guard(item, on_error, lambda item=item: _open(item, existing))
+            _guard(item, on_error, lambda item=item: _survey(item, existing))
         plan = plan_axis({i.name: (i.reader, i.survey) for i in items if i.reader}, mz_axis, existing)
         rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
     return ConversionReport(location.url, rows, tuple(_sample_remarks(items, options)))
 
 
-def _named(paths: list[Path]) -> list[_Source]:
-    """Name the slides after their files.
+def _check_names(items: list[_Source]) -> None:
+    """Check that every slide has a name of its own.
 
     Raises
     ------
     UsageError
-        Two files of one name, or a name that the store keeps for itself.
+        Two slides of one name, or a name that the store keeps for itself.
     """
-    items = [_Source(path, path.stem) for path in paths]
     seen: dict[str, Path] = {}
     for item in items:
         if item.name.startswith(("_", ".")):
@@ -150,7 +154,6 @@ def _named(paths: list[Path]) -> list[_Source]:
                 f"{seen[item.name]} and {item.path} would both be the slide {item.name}: rename one"
             )
         seen[item.name] = item.path
-    return items
 
 
 def _guard(item: _Source, on_error: str, action: Any) -> Any:
@@ -167,10 +170,20 @@ def _guard(item: _Source, on_error: str, action: Any) -> Any:
         item.seconds += time.perf_counter() - started
 
 
-def _open(item: _Source, study: Study | None) -> None:
-    """Open a source and look through its axis, unless its slide is there and needs none."""
-    item.reader = open_source(item.path)
-    if study is None or item.name not in study:
+def _planes(item: _Source, options: Options, on_error: str) -> list[_Source]:
+    """Open a source; a stack becomes one slide for each plane."""
+    readers = _guard(item, on_error, lambda: open_sources(item.path, on_error=options.on_error))
+    if not readers:
+        return [item]
+    return [
+        _Source(item.path, reader.info.name, reader, seconds=item.seconds / len(readers))
+        for reader in readers
+    ]
+
+
+def _survey(item: _Source, study: Study | None) -> None:
+    """Look through the axis of a source, unless its slide is there and needs none."""
+    if item.reader is not None and (study is None or item.name not in study):
         item.survey = item.reader.survey()
 
 
@@ -191,9 +204,31 @@ def _write(item: _Source, axis: AxisPlan, study: Study | None, options: Options)
     if study is not None and item.name in study:
         _check_present(item, study, options.samples is not None, sample)
         return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
-    checksums = reader.verify() if options.verify else {}
-    plan = plan_slide(item.name, axis.apply(reader, item.survey), options, sample=sample, checksums=checksums)
+    checksums, remarks = _verified(reader, options)
+    plan = plan_slide(
+        item.name,
+        axis.apply(reader, item.survey),
+        options,
+        sample=sample,
+        checksums=checksums,
+        remarks=remarks,
+    )
     return write_slide(plan, row, options)
+
+
+def _verified(reader: CubeReader, options: Options) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the checksums that were met, and what the report says of the others."""
+    if not options.verify:
+        return {}, ()
+    try:
+        met = reader.verify()
+    except CorruptSource as error:
+        if options.on_error == "stop":
+            raise
+        return {}, (f"{error}; converted all the same, because wrong sources are to be reported",)
+    missed = [name for name in reader.info.source.get("checksums", {}) if name not in met]
+    remark = f"the declared {' and '.join(missed)} is wrong, the stronger {' and '.join(met)} is right: read"
+    return met, (remark,) if missed else ()
 
 
 def _check_present(item: _Source, study: Study, has_samples: bool, sample: dict[str, Any]) -> None:

@@ -45,6 +45,8 @@ class SlidePlan:
         The slide's row of the samples table.
     checksums
         Of the source, as far as they were verified.
+    remarks
+        What the report says besides the reader's own remarks.
     """
 
     name: str
@@ -54,6 +56,7 @@ class SlidePlan:
     peaks: PeakPlan | None = None
     sample: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -272,6 +275,7 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
             **result.to_json(),
             "channels": plan.tiles.shape[2],
             "fingerprint": plan.fingerprint,
-            "remarks": list(info.remarks),
+            "masked": info.masked,
+            "remarks": [*info.remarks, *plan.remarks],
         },
     }

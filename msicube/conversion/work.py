@@ -11,7 +11,7 @@ from msicube.codecs import CODECS
 from msicube.conversion.report import SlideReport
 from msicube.conversion.slide import Progress, SlidePlan, convert_slide
 from msicube.errors import MemoryLimitError, UsageError
-from msicube.readers import CubeReader
+from msicube.readers import CubeReader, OnError
 from msicube.scheduling import SchedulerLike, default_workers
 from msicube.store import Location
 from msicube.store.study import create_study
@@ -33,6 +33,7 @@ class Options:
     codec: str
     keep_peaks: bool
     verify: bool
+    on_error: OnError
     scheduler: SchedulerLike
     workers: int
     progress: Progress | None
@@ -51,6 +52,7 @@ class Options:
         samples: Mapping[str, Mapping[str, Any]] | None = None,
         keep_peaks: bool = True,
         verify: bool = True,
+        on_error: OnError = "stop",
     ) -> Options:
         """Parse and check the arguments as the user gave them.
 
@@ -69,6 +71,7 @@ class Options:
             codec=codec,
             keep_peaks=keep_peaks,
             verify=verify,
+            on_error=on_error,
             scheduler=scheduler,
             workers=workers or default_workers(),
             progress=progress,
@@ -76,7 +79,7 @@ class Options:
 
 
 def plan_slide(
-    name: str, reader: CubeReader, options: Options, *, sample: dict[str, Any], checksums: dict[str, str]
+    name: str, reader: CubeReader, options: Options, *, sample: dict[str, Any], **rest: Any
 ) -> SlidePlan:
     """Plan a slide; ``reader`` has its axis."""
     return SlidePlan.of(
@@ -86,7 +89,7 @@ def plan_slide(
         codec=options.codec,
         keep_peaks=options.keep_peaks,
         sample=sample,
-        checksums=checksums,
+        **rest,
     )
 
 
@@ -105,7 +108,12 @@ def write_slide(plan: SlidePlan, row: SlideReport, options: Options) -> SlideRep
     result = convert_slide(
         plan, options.study, scheduler=options.scheduler, workers=workers, progress=options.progress
     )
-    counts = {**result.to_json(), "channels": plan.tiles.shape[2], "remarks": info.remarks}
+    counts = {
+        **result.to_json(),
+        "channels": plan.tiles.shape[2],
+        "remarks": (*info.remarks, *plan.remarks),
+        "masked": info.masked,
+    }
     return replace(row, status="converted", stored_bytes=result.stored_bytes, **stored_counts(counts))
 
 

@@ -166,11 +166,12 @@ def bin_peaks(
     # Equal places are neighbours now: number them, and sum by that number rather than by channel.
     first = np.ones(kept, bool)
     np.not_equal(place[1:], place[:-1], out=first[1:])
-    sums = np.bincount(np.cumsum(first) - 1, intensity) if kept else np.zeros(0)
+    # Damaged values may be signalling NaN or overflow: they are kept as they are and counted, not warned about.
     with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.bincount(np.cumsum(first) - 1, intensity) if kept else np.zeros(0)
         out.reshape(-1)[place[first]] = sums.astype(out.dtype)
-    finite = np.isfinite(peaks.intensity)
-    total = float(peaks.intensity.sum(dtype=np.float64, where=finite))
+        finite = np.isfinite(peaks.intensity)
+        total = float(peaks.intensity.sum(dtype=np.float64, where=finite))
     return BinningTally(len(peaks.mz), len(peaks.mz) - kept, total)
 
 

@@ -19,9 +19,11 @@ from msicube.errors import CorruptSource
 from msicube.readers.base import BinningTally
 from msicube.readers.imzml.index import ArrayColumns
 from msicube.readers.imzml.peaks import IbdPeaks
+from msicube.readers.imzml.rows import KINDS
 from msicube.readers.ragged import Peaks, bin_peaks, runs, survey
 
 BINS = AxisLaw.parse("da:1").bins(100.0, 120.0)
+DOUBLE = np.dtype("<f8")
 GAPPED = SpectralBins(np.array([101.0, 110.0]), np.array([100.5, 109.0]), np.array([101.5, 111.0]))
 
 
@@ -37,6 +39,18 @@ def bin_spectrum(
         spectrum[found] += float(weight)
     finite = intensity[np.isfinite(intensity)]
     return spectrum, BinningTally(len(mz), outside, float(finite.sum(dtype=np.float64)))
+
+
+def columns_of(
+    offset: NDArray[np.int64],
+    length: NDArray[np.int64],
+    encoded: NDArray[np.int64],
+    dtype: np.dtype[Any],
+    packed: str,
+) -> ArrayColumns:
+    """Return columns of arrays that are all of one kind."""
+    kind = next(i for i, (name, how) in enumerate(KINDS) if np.dtype(name) == dtype and how == packed)
+    return ArrayColumns.of(offset, length, encoded, np.full(len(offset), kind))
 
 
 mz_values = st.one_of(st.floats(95.0, 125.0, width=32), st.sampled_from([np.nan, np.inf, -1.0, 1e35]))
@@ -107,10 +121,10 @@ def test_every_layout_of_the_file_reads_the_same(
     path = tmp_path_factory.mktemp("ibd") / "x.ibd"
     offsets = ibd_of(path, order, stored, gap)
     columns = [
-        ArrayColumns(np.array(at), np.array(sizes), np.array([len(b) for b in data]), dtype, packed)
+        columns_of(np.array(at), np.array(sizes), np.array([len(b) for b in data]), dtype, packed)
         for at, data, dtype in zip(offsets, stored, types, strict=True)
     ]
-    source = IbdPeaks(path, *columns)
+    source = IbdPeaks(path, *columns, *types)
     start = len(sizes) // 3
     mz, intensity = pickle.loads(pickle.dumps(source)).read(start, len(sizes))
     np.testing.assert_array_equal(mz, np.concatenate(plain[0][start:]))
@@ -127,12 +141,12 @@ def test_every_layout_of_the_file_reads_the_same(
 def test_a_file_that_ends_too_early_and_a_damaged_array_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "x.ibd"
     path.write_bytes(bytes(40))
-    columns = ArrayColumns(np.array([0, 24]), np.array([3, 3]), np.array([24, 24]), np.dtype("<f8"), "none")
+    columns = columns_of(np.array([0, 24]), np.array([3, 3]), np.array([24, 24]), np.dtype("<f8"), "none")
     with pytest.raises(CorruptSource, match="ends at byte 40"):
-        IbdPeaks(path, columns, columns).read(0, 2)
-    packed = ArrayColumns(np.array([0]), np.array([3]), np.array([24]), np.dtype("<f8"), "zlib")
+        IbdPeaks(path, columns, columns, DOUBLE, DOUBLE).read(0, 2)
+    packed = columns_of(np.array([0]), np.array([3]), np.array([24]), np.dtype("<f8"), "zlib")
     with pytest.raises(CorruptSource, match="zlib"):
-        IbdPeaks(path, packed, packed).read_mz(0, 1)
+        IbdPeaks(path, packed, packed, DOUBLE, DOUBLE).read_mz(0, 1)
 
 
 def test_the_survey_sees_the_range_and_a_shared_axis(tmp_path: Path) -> None:
@@ -140,8 +154,8 @@ def test_the_survey_sees_the_range_and_a_shared_axis(tmp_path: Path) -> None:
         path = tmp_path / "x.ibd"
         path.write_bytes(np.concatenate(rows).tobytes())
         size = np.array([row.nbytes for row in rows])
-        columns = ArrayColumns(np.cumsum(size) - size, size // 8, size, np.dtype("<f8"), "none")
-        return IbdPeaks(path, columns, columns)
+        columns = columns_of(np.cumsum(size) - size, size // 8, size, np.dtype("<f8"), "none")
+        return IbdPeaks(path, columns, columns, DOUBLE, DOUBLE)
 
     axis = np.array([100.0, 100.01, 250.0])
     same = survey(source([axis, axis, axis]))

@@ -30,26 +30,20 @@ class IbdPeaks:
         The .ibd.
     mz, intensity
         Where the arrays lie.
+    mz_dtype, intensity_dtype
+        The types that hold the values of all spectra of the file: a few may be stored in narrower ones.
     """
 
     path: Path
     mz: ArrayColumns
     intensity: ArrayColumns
+    mz_dtype: np.dtype[Any]
+    intensity_dtype: np.dtype[Any]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """``(spectrum,)`` peaks of each spectrum."""
         return self.mz.length
-
-    @property
-    def mz_dtype(self) -> np.dtype[Any]:
-        """Of the m/z values."""
-        return self.mz.dtype
-
-    @property
-    def intensity_dtype(self) -> np.dtype[Any]:
-        """Of the intensities."""
-        return self.intensity.dtype
 
     def take(self, rows: NDArray[np.intp]) -> IbdPeaks:
         """Return some of the spectra."""
@@ -70,20 +64,27 @@ class IbdPeaks:
 
     def read(self, start: int, stop: int) -> Peaks:
         """Read the spectra ``start`` to ``stop``."""
-        return Peaks(*_read(self.path, (self.mz, self.intensity), start, stop))
+        mz, intensity = _read(self.path, (self.mz, self.intensity), start, stop)
+        return Peaks(_joined(mz, self.mz_dtype), _joined(intensity, self.intensity_dtype))
 
     def read_mz(self, start: int, stop: int) -> NDArray[Any]:
         """Read the m/z values alone."""
-        return _read(self.path, (self.mz,), start, stop)[0]
+        return _joined(_read(self.path, (self.mz,), start, stop)[0], self.mz_dtype)
 
 
-def _read(path: Path, columns: tuple[ArrayColumns, ...], start: int, stop: int) -> list[NDArray[Any]]:
-    """Return the values of each kind of array of the spectra ``start`` to ``stop``, one spectrum after the other."""
+def _joined(parts: list[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    # A signalling NaN that changes its type is no reason to warn: it is kept as a NaN.
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype)
+
+
+def _read(path: Path, columns: tuple[ArrayColumns, ...], start: int, stop: int) -> list[list[NDArray[Any]]]:
+    """Return the arrays of the spectra ``start`` to ``stop``: of each kind, one for each spectrum."""
     count = stop - start
     offset = np.concatenate([column.offset[start:stop] for column in columns])
     size = np.concatenate([column.encoded[start:stop] for column in columns])
-    # By kind, then by spectrum; None until it is read.
-    parts: list[NDArray[Any] | None] = [None] * len(offset)
+    nothing = np.empty(0, np.uint8)
+    parts: list[NDArray[Any]] = [nothing] * len(offset)  # by kind, then by spectrum
     with IbdFile(path) as ibd:
         for members, first, length in _spans(offset, size):
             buffer = np.empty(length, np.uint8)
@@ -93,10 +94,7 @@ def _read(path: Path, columns: tuple[ArrayColumns, ...], start: int, stop: int) 
                 at = int(offset[member]) - first
                 piece = buffer.data[at : at + int(size[member])]
                 parts[member] = decode(piece, columns[kind], start + row, path)
-    return [
-        np.concatenate([np.empty(0, column.dtype), *parts[kind * count : (kind + 1) * count]])
-        for kind, column in enumerate(columns)
-    ]
+    return [parts[kind * count : (kind + 1) * count] for kind in range(len(columns))]
 
 
 def _spans(offset: NDArray[np.int64], size: NDArray[np.int64]) -> Iterator[tuple[list[int], int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from msicube.errors import CorruptSource
 from msicube.readers.base import Tile
+from msicube.readers.imzml.compression import unpack
 from msicube.readers.imzml.index import ArrayColumns
 
 
@@ -46,7 +46,7 @@ class DenseTile:
         values = np.zeros(self.shape, self.dtype)
         flat = values.reshape(-1, self.shape[2])
         with IbdFile(self.path) as ibd:
-            if self.intensity.compression == "none":
+            if self.intensity.kinds == [(self.dtype, "none")]:
                 for start, stop in self._runs():
                     first = int(self.pixels[start])
                     ibd.read_into(flat[first : first + stop - start], int(self.intensity.offset[start]))
@@ -121,17 +121,11 @@ def decode(data: memoryview, columns: ArrayColumns, row: int, path: Path) -> NDA
     CorruptSource
         A compressed array does not unpack to the declared length.
     """
-    if columns.compression == "none" or not (len(data) or columns.length[row]):
-        return np.frombuffer(data, columns.dtype)
-    expected = int(columns.length[row]) * columns.dtype.itemsize
-    unpacker = zlib.decompressobj()
+    dtype, compression = columns.form(row)
+    if compression == "none":
+        return np.frombuffer(data, dtype)
     try:
-        # One byte more than declared is enough to see that there is too much, and bounds what is unpacked.
-        plain = unpacker.decompress(data, expected + 1)
-    except zlib.error as error:
-        raise CorruptSource(f"{path.name}: a zlib array does not unpack ({error})") from error
-    if len(plain) != expected:
-        raise CorruptSource(
-            f"{path.name}: a zlib array unpacks to another length than the declared {expected} bytes"
-        )
-    return np.frombuffer(plain, columns.dtype)
+        plain = unpack(bytes(data), compression, int(columns.length[row]) * dtype.itemsize)
+    except ValueError as error:
+        raise CorruptSource(f"{path.name}: a {compression} array does not unpack: {error}") from error
+    return np.frombuffer(plain, dtype)
