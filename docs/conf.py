@@ -37,6 +37,8 @@ class SchemaTable(Directive):
     def run(self) -> list[nodes.Node]:
         if self.arguments[0] == "variables":
             text = schema.describe()
+        elif self.arguments[0] == "peaks":
+            text = schema.describe(schema.PEAK_SPECS)
         else:
             rows = [f"| `{name}` | {what} |" for name, what in schema.SLIDE_ATTRS.items()]
             text = "\n".join(["| attribute | what it holds |", "|---|---|", *rows])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from msicube.conversion import convert
+    from msicube.conversion import convert, export, rebin
     from msicube.errors import MSICubeError
     from msicube.experiments import report, train
     from msicube.preprocess import (
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "convert": "msicube.conversion",
+    "export": "msicube.conversion",
+    "rebin": "msicube.conversion",
     "MSICubeError": "msicube.errors",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
@@ -62,8 +64,10 @@ __all__ = [
     "TICNormalize",
     "apply",
     "convert",
+    "export",
     "open_source",
     "open_study",
+    "rebin",
     "report",
     "simulate_msi",
     "train",

@@ -56,7 +56,8 @@ _GRIDS: dict[str, _Grid] = {
 
 LAWS_HELP = (
     "da:WIDTH, ppm:WIDTH, tof:WIDTH[@MZ], orbitrap:WIDTH[@MZ], fticr:WIDTH[@MZ] (WIDTH in Da at m/z MZ, 1000 by "
-    "default), peaks:FILE[@PPM] (one m/z a line)"
+    "default), peaks:FILE[@PPM] (one m/z a line), union[:PPM] (the observed values; neighbours closer than PPM share a "
+    "channel)"
 )
 
 
@@ -103,9 +104,9 @@ class AxisLaw:
     Attributes
     ----------
     kind
-        ``da``, ``ppm``, ``tof``, ``orbitrap``, ``fticr`` or ``peaks``.
+        ``da``, ``ppm``, ``tof``, ``orbitrap``, ``fticr``, ``peaks`` or ``union``.
     width
-        Da at ``reference``; ppm for ``ppm``; the half-window in ppm for ``peaks``.
+        Da at ``reference``; ppm for ``ppm``; the half-window in ppm for ``peaks``; the tolerance in ppm for ``union``.
     reference
         m/z at which ``width`` holds, where the law needs one.
     file
@@ -126,9 +127,11 @@ class AxisLaw:
         UsageError
             It is none of the laws, or its width is not positive.
         """
-        kind, _, rest = text.partition(":")
+        kind, colon, rest = text.partition(":")
         value, _, at = rest.rpartition("@") if "@" in rest else (rest, "", "")
         try:
+            if kind == "union" and (rest or not colon) and 0 <= float(rest or 0) < np.inf:
+                return cls(kind, float(rest or 0))
             if kind == "peaks" and value:
                 return cls(kind, float(at or 20), file=value)
             if kind in _GRIDS and float(value) > 0 and float(at or 1) > 0:
@@ -140,6 +143,8 @@ class AxisLaw:
     def __str__(self) -> str:
         if self.kind == "peaks":
             return f"peaks:{self.file}@{self.width:g}"
+        if self.kind == "union":
+            return f"union:{self.width:g}" if self.width else "union"
         return f"{self.kind}:{self.width:g}" + (
             f"@{self.reference:g}" if self.kind not in ("da", "ppm") else ""
         )
@@ -150,8 +155,10 @@ class AxisLaw:
         Raises
         ------
         UsageError
-            No positive range, or more than ``MAX_CHANNELS`` channels.
+            No positive range, more than ``MAX_CHANNELS`` channels, or ``union``, which a range does not make.
         """
+        if self.kind == "union":
+            raise UsageError(f"the axis {self} is made from observed values, a range of m/z is not enough")
         if self.kind == "peaks":
             return _peak_bins(Path(self.file or ""), self.width)
         if not 0 < lowest <= highest < np.inf:

@@ -101,6 +101,24 @@ SPECS: tuple[VariableSpec, ...] = (
         modality="msi",
     ),
     VariableSpec(
+        "channel_lower",
+        ("channel",),
+        "float64",
+        "lowest m/z that the channel collects",
+        attrs={"units": "1"},
+        required=False,
+        modality="msi",
+    ),
+    VariableSpec(
+        "channel_upper",
+        ("channel",),
+        "float64",
+        "the m/z below which the channel collects",
+        attrs={"units": "1"},
+        required=False,
+        modality="msi",
+    ),
+    VariableSpec(
         "wavenumber",
         ("channel",),
         "float64",
@@ -128,6 +146,19 @@ SPECS: tuple[VariableSpec, ...] = (
     ),
 )
 
+#: The group ``peaks`` of a slide whose source is ragged.
+PEAK_SPECS: tuple[VariableSpec, ...] = (
+    VariableSpec("mz", ("peak",), None, "m/z of every peak, as in the source", modality="msi"),
+    VariableSpec("intensity", ("peak",), None, "intensity of every peak, as in the source", modality="msi"),
+    VariableSpec(
+        "offset",
+        ("spectrum_edge",),
+        "int64",
+        "the peaks of spectrum i of the source are offset[i] to offset[i + 1]; none where the slide lacks it",
+        modality="msi",
+    ),
+)
+
 BY_NAME: dict[str, VariableSpec] = {spec.name: spec for spec in SPECS}
 
 #: Attributes of a slide's group and what each holds.
@@ -146,13 +177,13 @@ def specs_for(modality: str) -> tuple[VariableSpec, ...]:
     return tuple(spec for spec in SPECS if spec.modality in (None, modality))
 
 
-def describe() -> str:
-    """Return the specs as a Markdown table for the documentation."""
+def describe(specs: tuple[VariableSpec, ...] = SPECS) -> str:
+    """Return specs as a Markdown table for the documentation."""
     rows = [
         "| variable | dims | dtype | fill | units | what it holds |",
         "|---|---|---|---|---|---|",
     ]
-    for spec in SPECS:
+    for spec in specs:
         only = f" ({spec.modality} only)" if spec.modality else ""
         rows.append(
             f"| `{spec.name}` | `({', '.join(spec.dims)})` | {spec.dtype or 'as in the source'} "

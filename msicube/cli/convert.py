@@ -6,18 +6,8 @@ from typing import Any
 
 import click
 
-from msicube.bytesize import format_bytes
-from msicube.cli.common import (
-    AXIS_LAW,
-    SIZE,
-    Reporter,
-    json_option,
-    print_json,
-    print_table,
-    say,
-    scheduler_option,
-    workers_option,
-)
+from msicube.cli.common import AXIS_LAW, SIZE, Reporter, json_option, scheduler_option, workers_option
+from msicube.cli.conversion_report import show
 from msicube.codecs import CODECS, DEFAULT_CODEC
 
 
@@ -31,7 +21,21 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
     "--shard-size", type=SIZE, default="64 MiB", show_default=True, help="Bound on one uncompressed shard."
 )
 @click.option("--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True)
+@click.option(
+    "--peaks/--no-peaks",
+    "keep_peaks",
+    default=True,
+    show_default=True,
+    help="Keep every peak of processed imzML beside the binned cube, losslessly.",
+)
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check declared checksums first.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue", "report"]),
+    default="continue",
+    show_default=True,
+    help="At a source that is wrong: stop, go on with the others, or mask what is wrong and name it in the report.",
+)
 @scheduler_option
 @workers_option
 @json_option
@@ -45,45 +49,5 @@ def command(as_json: bool, **arguments: Any) -> int:
 
     sources, study = arguments.pop("sources"), arguments.pop("study")
     with Reporter("converting") as reporter:
-        report = convert(sources, study, on_error="continue", progress=reporter.update, **arguments)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        print_table(
-            report.study,
-            (
-                "slide",
-                "status",
-                "spectra",
-                "channels",
-                "empty",
-                "non-finite",
-                "out of range",
-                "TIC error",
-                "stored",
-                "s",
-            ),
-            [
-                (
-                    row.slide,
-                    row.status,
-                    row.spectra,
-                    row.channels,
-                    row.empty,
-                    row.nonfinite,
-                    f"{row.out_of_range} of {row.peaks}" if row.peaks else "",
-                    f"{row.relative_tic_error:.1e}" if row.peaks else "",
-                    format_bytes(row.stored_bytes) if row.stored_bytes else "",
-                    f"{row.seconds:.1f}",
-                )
-                for row in report.slides
-            ],
-        )
-    for row in report.slides:
-        for remark in row.remarks:
-            say(f"Note: {row.slide}: {remark}")
-    for remark in report.remarks:
-        say(f"Note: {remark}")
-    for row in report.failed:
-        say(f"Error: {row.slide}: {row.error}")
-    return 1 if report.failed else 0
+        report = convert(sources, study, progress=reporter.update, **arguments)
+    return show(report, as_json=as_json)

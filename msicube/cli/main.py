@@ -15,6 +15,8 @@ from msicube.errors import MSICubeError
 COMMANDS: dict[str, str] = {
     "simulate": "simulate",
     "convert": "convert",
+    "rebin": "rebin",
+    "export": "export",
     "info": "info",
     "validate": "validate",
     "fit": "fit",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from msicube.conversion.exporting import ExportReport, export
+from msicube.conversion.rebinning import rebin
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.run import convert
 
-__all__ = ["ConversionReport", "SlideReport", "convert"]
+__all__ = ["ConversionReport", "ExportReport", "SlideReport", "convert", "export", "rebin"]

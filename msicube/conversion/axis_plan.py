@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from msicube.axis import LAWS_HELP, OBSERVED, AxisLaw, SpectralBins
+from msicube.conversion.union import union_bins
 from msicube.errors import AxisMismatch, AxisRequired, UsageError
-from msicube.readers import AxisSurvey, CubeReader
+from msicube.readers import AxisSurvey, CubeReader, RaggedReader
 from msicube.store import Study
+from msicube.store.stored_reader import stored_bins
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,11 @@ class AxisPlan:
     law
         None where no law was chosen: then only sources whose spectra share one m/z array can be converted.
     bins
-        The channels of that law over the range of all sources.
+        The channels of that law over all sources.
     """
 
-    law: AxisLaw | None
-    bins: SpectralBins | None
+    law: str | None = None
+    bins: SpectralBins | None = None
 
     def apply(self, reader: CubeReader, survey: AxisSurvey | None) -> CubeReader:
         """Return a reader on its axis.
@@ -38,8 +41,8 @@ class AxisPlan:
         """
         if survey is None:
             return reader
-        if self.bins is not None:
-            return reader.with_axis(self.bins, str(self.law))
+        if self.bins is not None and self.law is not None:
+            return reader.with_axis(self.bins, self.law)
         if survey.common_axis is not None:
             return reader.with_axis(SpectralBins.observed(survey.common_axis), OBSERVED)
         raise AxisRequired(
@@ -48,17 +51,19 @@ class AxisPlan:
         )
 
 
-def plan_axis(surveys: Mapping[str, AxisSurvey | None], mz_axis: str | None, study: Study | None) -> AxisPlan:
+def plan_axis(
+    sources: Mapping[str, tuple[CubeReader, AxisSurvey | None]], mz_axis: str | None, study: Study | None
+) -> AxisPlan:
     """Choose the axis of the ragged sources.
 
     Parameters
     ----------
-    surveys
-        By slide; None for a source that states its axis.
+    sources
+        Reader and survey by slide; no survey for a source that states its axis.
     mz_axis
         The law that the user asked for.
     study
-        What is there already: its axis is taken over, so that all slides share one.
+        What is there already: its axis is taken over as it is stored, so that all slides share one.
 
     Raises
     ------
@@ -68,33 +73,57 @@ def plan_axis(surveys: Mapping[str, AxisSurvey | None], mz_axis: str | None, stu
         No such law, or nothing to build an axis from.
     """
     law = AxisLaw.parse(mz_axis) if mz_axis else None
-    ragged = {name: survey for name, survey in surveys.items() if survey is not None}
+    ragged = {name: (reader, survey) for name, (reader, survey) in sources.items() if survey is not None}
     if not ragged:
-        return AxisPlan(None, None)
-    stored = _stored_law(study)
-    if stored is not None and law is not None and str(law) != stored[0]:
-        raise AxisMismatch(
-            f"the study is on the axis {stored[0]}, {law} was asked for: use the same, or another study"
-        )
+        return AxisPlan()
+    stored = _stored_axis(study, law)
     if stored is not None:
-        kept = AxisLaw.parse(stored[0])
-        axis = stored[1]
-        return AxisPlan(kept, kept.bins(float(axis[0]), float(axis[-1])))
+        return stored
     if law is None:
-        return AxisPlan(None, None)
-    lowest = np.nanmin([survey.lowest for survey in ragged.values()])
-    highest = np.nanmax([survey.highest for survey in ragged.values()])
+        return AxisPlan()
+    if law.kind == "union":
+        readers = [reader for reader, _ in ragged.values() if isinstance(reader, RaggedReader)]
+        peaks = [source for reader in readers if (source := reader.peaks()) is not None]
+        return AxisPlan(str(law), union_bins(peaks, law.width))
+    lowest = np.nanmin([survey.lowest for _, survey in ragged.values()])
+    highest = np.nanmax([survey.highest for _, survey in ragged.values()])
     if not np.isfinite([lowest, highest]).all():
         raise UsageError(f"there is no peak in {', '.join(ragged)}: an axis cannot be made from nothing")
-    return AxisPlan(law, law.bins(float(lowest), float(highest)))
+    return AxisPlan(str(law), law.bins(float(lowest), float(highest)))
 
 
-def _stored_law(study: Study | None) -> tuple[str, np.ndarray] | None:
-    """Return the law that slides of the study were binned by, and their axis."""
+def _stored_axis(study: Study | None, asked: AxisLaw | None) -> AxisPlan | None:
+    """Return the axis that slides of the study were binned on; None where there are none.
+
+    Raises
+    ------
+    AxisMismatch
+        It is not the one that was asked for, or there are several and none was.
+    """
     if study is None:
         return None
+    laws: dict[str, str] = {}
     for name, attrs in study.slide_attrs.items():
-        law = attrs.get("axis", {}).get("law", OBSERVED)
-        if law != OBSERVED:
-            return law, study.axis(name)
-    return None
+        laws.setdefault(attrs["axis"]["law"], name)
+    laws.pop(OBSERVED, None)
+    if not laws:
+        return None
+    if asked is None and len(laws) > 1:
+        raise AxisMismatch(
+            f"the slides of the study are on the axes {', '.join(laws)}: say with --mz-axis (mz_axis=) which one the "
+            f"new slides join, or bring all to one with `msicube rebin`"
+        )
+    law = str(asked) if asked is not None else next(iter(laws))
+    if law not in laws:
+        raise AxisMismatch(
+            f"the study is on the axis {', '.join(laws)}, {law} was asked for: use the same, another study, or change "
+            f"the study's axis with `msicube rebin`"
+        )
+    bins = stored_bins(study, laws[law])
+    listed = asked is not None and asked.kind == "peaks" and Path(asked.file or "").is_file()
+    if asked is not None and listed and not np.array_equal(asked.bins(0, 0).centres, bins.centres):
+        raise AxisMismatch(
+            f"{asked.file} lists other peaks than those that the study was made with ({len(bins)} channels): give it "
+            f"another name, or change the study's axis with `msicube rebin`"
+        )
+    return AxisPlan(law, bins)

@@ -23,8 +23,9 @@ class SlideReport:
         Path of the source file.
     status
         ``converted`` now; ``present`` in the study already, from the same source; ``failed``.
-    spectra, empty, nonfinite
-        Spectra read; those without any intensity; those with a NaN or an infinity.
+    spectra, masked, empty, nonfinite
+        Spectra read; those that are wrong and were left out, each named in ``remarks``; those without any intensity;
+        those with a NaN or an infinity.
     peaks, out_of_range
         Peaks of a ragged source, and those of them that no channel takes.
     relative_tic_error
@@ -45,6 +46,7 @@ class SlideReport:
     source: str
     status: Status
     spectra: int = 0
+    masked: int = 0
     empty: int = 0
     nonfinite: int = 0
     peaks: int = 0

@@ -5,43 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from msicube.bytesize import format_bytes, parse_bytes
-from msicube.codecs import CODECS, DEFAULT_CODEC
+from msicube.codecs import DEFAULT_CODEC
 from msicube.conversion.axis_plan import AxisPlan, plan_axis
 from msicube.conversion.report import ConversionReport, SlideReport
-from msicube.conversion.slide import Progress, SlidePlan, convert_slide
-from msicube.errors import MemoryLimitError, MSICubeError, SlideExists, UsageError
-from msicube.readers import AxisSurvey, CubeReader, find_sources, open_source
+from msicube.conversion.slide import Progress
+from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
+from msicube.errors import CorruptSource, MSICubeError, SlideExists, UsageError
+from msicube.readers import AxisSurvey, CubeReader, find_sources, open_sources
 from msicube.samples import read_samples
-from msicube.scheduling import SchedulerLike, default_workers
+from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
 from msicube.store.draft import METADATA, group_metadata
 from msicube.store.lock import write_lock
-from msicube.store.study import create_study, find_study
-
-#: What the process takes before any tile: the interpreter, NumPy, Zarr, Dask and the index of the source.
-BASE_MEMORY = 256 * 2**20
-#: A tile in flight holds its values, its encoded chunks and the joined shard; the block of sums is small beside them.
-TILE_COPIES = 3.5
-
-
-@dataclass(frozen=True)
-class _Options:
-    """The arguments of :func:`convert` that every slide shares."""
-
-    study: Location
-    samples: Mapping[str, Mapping[str, Any]] | None
-    shard_bytes: int
-    memory: int
-    codec: str
-    verify: bool
-    scheduler: SchedulerLike
-    workers: int
-    progress: Progress | None
+from msicube.store.study import find_study
 
 
 @dataclass
@@ -65,8 +45,9 @@ def convert(
     memory_limit: str | int = "2 GiB",
     shard_size: str | int = "64 MiB",
     codec: str = DEFAULT_CODEC,
+    keep_peaks: bool = True,
     verify: bool = True,
-    on_error: Literal["stop", "continue"] = "stop",
+    on_error: Literal["stop", "continue", "report"] = "stop",
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -91,10 +72,14 @@ def convert(
         Bound on one uncompressed shard.
     codec
         One of :data:`msicube.codecs.CODECS`.
+    keep_peaks
+        Keep every (m/z, intensity) pair of processed imzML beside the binned cube, losslessly: another axis can then be
+        chosen later without the file, see :func:`msicube.rebin`.
     verify
         Check each source against its strongest declared checksum before its first tile.
     on_error
-        ``"stop"`` raises the first error; ``"continue"`` goes on with the other sources and reports it.
+        ``"stop"`` raises the first error; ``"continue"`` goes on with the other sources and reports it; ``"report"``
+        also converts sources that are wrong in part: what is wrong becomes a remark and a masked pixel.
     scheduler, workers
         Where tiles are converted; see :mod:`msicube.scheduling`.
     storage_options
@@ -122,40 +107,42 @@ def convert(
     -----
     Running it again goes on where it stopped. Finished shards are verified, not rewritten.
     """
-    if codec not in CODECS:
-        raise UsageError(f'unknown codec "{codec}": choose one of {", ".join(CODECS)}')
     found = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
     location = Location.of(study, storage_options)
-    options = _Options(
-        study=location,
+    options = Options.of(
+        location,
         samples=samples if samples is None or isinstance(samples, Mapping) else read_samples(samples),
-        shard_bytes=parse_bytes(shard_size),
-        memory=parse_bytes(memory_limit),
+        memory_limit=memory_limit,
+        shard_size=shard_size,
         codec=codec,
+        keep_peaks=keep_peaks,
         verify=verify,
+        on_error="report" if on_error == "report" else "stop",
         scheduler=scheduler,
-        workers=workers or default_workers(),
+        workers=workers,
         progress=progress,
     )
-    items = _named(found)
+    items = [_Source(path, path.stem) for path in found]
+    _check_names(items)
     with write_lock(location):
         existing = find_study(location)
+        items = [plane for item in items for plane in _planes(item, options, on_error)]
+        _check_names(items)
         for item in items:
-            _guard(item, on_error, lambda item=item: _open(item, existing))
-        plan = plan_axis({i.name: i.survey for i in items if i.reader}, mz_axis, existing)
+            _guard(item, on_error, lambda item=item: _survey(item, existing))
+        plan = plan_axis({i.name: (i.reader, i.survey) for i in items if i.reader}, mz_axis, existing)
         rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
     return ConversionReport(location.url, rows, tuple(_sample_remarks(items, options)))
 
 
-def _named(paths: list[Path]) -> list[_Source]:
-    """Name the slides after their files.
+def _check_names(items: list[_Source]) -> None:
+    """Check that every slide has a name of its own.
 
     Raises
     ------
     UsageError
-        Two files of one name, or a name that the store keeps for itself.
+        Two slides of one name, or a name that the store keeps for itself.
     """
-    items = [_Source(path, path.stem) for path in paths]
     seen: dict[str, Path] = {}
     for item in items:
         if item.name.startswith(("_", ".")):
@@ -167,7 +154,6 @@ def _named(paths: list[Path]) -> list[_Source]:
                 f"{seen[item.name]} and {item.path} would both be the slide {item.name}: rename one"
             )
         seen[item.name] = item.path
-    return items
 
 
 def _guard(item: _Source, on_error: str, action: Any) -> Any:
@@ -184,15 +170,25 @@ def _guard(item: _Source, on_error: str, action: Any) -> Any:
         item.seconds += time.perf_counter() - started
 
 
-def _open(item: _Source, study: Study | None) -> None:
-    """Open a source and look through its axis, unless its slide is there and needs none."""
-    item.reader = open_source(item.path)
-    if study is None or item.name not in study:
+def _planes(item: _Source, options: Options, on_error: str) -> list[_Source]:
+    """Open a source; a stack becomes one slide for each plane."""
+    readers = _guard(item, on_error, lambda: open_sources(item.path, on_error=options.on_error))
+    if not readers:
+        return [item]
+    return [
+        _Source(item.path, reader.info.name, reader, seconds=item.seconds / len(readers))
+        for reader in readers
+    ]
+
+
+def _survey(item: _Source, study: Study | None) -> None:
+    """Look through the axis of a source, unless its slide is there and needs none."""
+    if item.reader is not None and (study is None or item.name not in study):
         item.survey = item.reader.survey()
 
 
 def _convert_one(
-    item: _Source, axis: AxisPlan, study: Study | None, options: _Options, on_error: str
+    item: _Source, axis: AxisPlan, study: Study | None, options: Options, on_error: str
 ) -> SlideReport:
     row = SlideReport(item.name, str(item.path), "failed")
     if item.error is None:
@@ -200,44 +196,39 @@ def _convert_one(
     return replace(row, seconds=item.seconds, error=str(item.error) if item.error else None)
 
 
-def _write(item: _Source, axis: AxisPlan, study: Study | None, options: _Options) -> SlideReport:
+def _write(item: _Source, axis: AxisPlan, study: Study | None, options: Options) -> SlideReport:
     reader = item.reader
     assert reader is not None
     row = SlideReport(item.name, str(item.path), "present", source_bytes=_source_bytes(item.path))
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:
         _check_present(item, study, options.samples is not None, sample)
-        return replace(row, **_counts(study.slide_attrs[item.name]["conversion"]))
-    plan = SlidePlan.of(
+        return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
+    checksums, remarks = _verified(reader, options)
+    plan = plan_slide(
         item.name,
         axis.apply(reader, item.survey),
-        shard_bytes=options.shard_bytes,
-        codec=options.codec,
+        options,
         sample=sample,
-        checksums=reader.verify() if options.verify else {},
+        checksums=checksums,
+        remarks=remarks,
     )
-    workers = _affordable(plan, options)
-    # Only now: a command all of whose sources are broken leaves no empty study behind.
-    create_study(options.study, modality=reader.info.modality)
-    result = convert_slide(
-        plan,
-        options.study,
-        scheduler=options.scheduler,
-        workers=workers,
-        progress=options.progress,
-    )
-    return replace(
-        row,
-        status="converted",
-        stored_bytes=result.stored_bytes,
-        **_counts({**result.to_json(), "channels": plan.tiles.shape[2], "remarks": plan.reader.info.remarks}),
-    )
+    return write_slide(plan, row, options)
 
 
-def _counts(conversion: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a stored conversion report that a row has too."""
-    counts = {f.name: conversion[f.name] for f in fields(SlideReport) if f.name in conversion}
-    return {**counts, "remarks": tuple(counts.get("remarks", ()))}
+def _verified(reader: CubeReader, options: Options) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the checksums that were met, and what the report says of the others."""
+    if not options.verify:
+        return {}, ()
+    try:
+        met = reader.verify()
+    except CorruptSource as error:
+        if options.on_error == "stop":
+            raise
+        return {}, (f"{error}; converted all the same, because wrong sources are to be reported",)
+    missed = [name for name in reader.info.source.get("checksums", {}) if name not in met]
+    remark = f"the declared {' and '.join(missed)} is wrong, the stronger {' and '.join(met)} is right: read"
+    return met, (remark,) if missed else ()
 
 
 def _check_present(item: _Source, study: Study, has_samples: bool, sample: dict[str, Any]) -> None:
@@ -260,26 +251,7 @@ def _check_present(item: _Source, study: Study, has_samples: bool, sample: dict[
         (study.location / item.name / METADATA).put(group_metadata({**attrs, "sample": sample}))
 
 
-def _affordable(plan: SlidePlan, options: _Options) -> int:
-    """Return how many tiles can be in flight within the memory limit.
-
-    Raises
-    ------
-    MemoryLimitError
-        Not even one.
-    """
-    each = int(plan.shard_bytes * TILE_COPIES)
-    fits = (options.memory - BASE_MEMORY) // each
-    if fits < 1:
-        raise MemoryLimitError(
-            f"a memory limit of {format_bytes(options.memory)} is too small: {plan.name} needs "
-            f"{format_bytes(BASE_MEMORY + each)} for one tile of {format_bytes(plan.shard_bytes)}; raise the limit or "
-            f"choose smaller shards (--shard-size)"
-        )
-    return min(options.workers, fits)
-
-
-def _sample_remarks(items: list[_Source], options: _Options) -> list[str]:
+def _sample_remarks(items: list[_Source], options: Options) -> list[str]:
     if options.samples is None:
         return []
     missing = [item.name for item in items if item.name not in options.samples]

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from msicube import schema
-from msicube.conversion.tiles import (
-    TileRecord,
-    TileTask,
-    convert_tile,
-    finished_record,
-    record_location,
-)
-from msicube.readers import BinningTally, CubeReader
+from msicube.conversion.peaks import PeakPlan, PeakTask
+from msicube.conversion.tiles import TileRecord, TileTask, record_location
+from msicube.readers import BinningTally, CubeInfo, CubeReader, RaggedReader
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store import Location
 from msicube.store.draft import work_folder
@@ -43,26 +39,41 @@ class SlidePlan:
         How the cube is cut.
     codec
         By name.
+    peaks
+        How the peaks are kept; None where there are none or they are not to be.
     sample
         The slide's row of the samples table.
     checksums
         Of the source, as far as they were verified.
+    remarks
+        What the report says besides the reader's own remarks.
     """
 
     name: str
     reader: CubeReader
     tiles: TilePlan
     codec: str
+    peaks: PeakPlan | None = None
     sample: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, reader: CubeReader, *, shard_bytes: int, codec: str, **rest: Any) -> SlidePlan:
-        """Plan a slide; ``reader`` has its axis."""
+    def of(
+        cls, name: str, reader: CubeReader, *, shard_bytes: int, codec: str, keep_peaks: bool, **rest: Any
+    ) -> SlidePlan:
+        """Plan a slide; ``reader`` has its axis.
+
+        Peaks are kept of what is binned: where nothing is, the cube itself has every one of them.
+        """
         info = reader.info
         assert info.axis is not None
         tiles = plan_tiles((*info.shape, len(info.axis)), info.dtype.itemsize, shard_bytes=shard_bytes)
-        return cls(name, reader, tiles, codec, **rest)
+        peaks = None
+        if keep_peaks and info.bins is not None and isinstance(reader, RaggedReader):
+            source = reader.peaks()
+            peaks = None if source is None else PeakPlan.of(source, shard_bytes)
+        return cls(name, reader, tiles, codec, peaks, **rest)
 
     @property
     def shard_bytes(self) -> int:
@@ -74,12 +85,14 @@ class SlidePlan:
         """Hash of the source and of everything that decides the stored bytes."""
         info = self.reader.info
         assert info.axis is not None
+        edges = (info.axis, info.bins.lower, info.bins.upper) if info.bins else (info.axis,)
         document = {
             "source": info.source,
-            "axis": [info.axis_law, hashlib.sha256(info.axis.tobytes()).hexdigest()],
+            "axis": [info.axis_law, *(hashlib.sha256(edge.tobytes()).hexdigest() for edge in edges)],
             "tiles": [self.tiles.shape, self.tiles.tile, self.tiles.cell, self.tiles.channel_chunk],
             "dtype": info.dtype.str,
             "codec": self.codec,
+            "peaks": self.peaks.document if self.peaks else None,
             "format_version": schema.FORMAT_VERSION,
         }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -109,6 +122,20 @@ class SlideResult:
         }
 
 
+class _Task(Protocol):
+    """One part of a slide: it writes objects that no other part writes, and may run twice."""
+
+    def run(self) -> None:
+        """Do it, and leave a record."""
+
+    def finished(self) -> bool:
+        """Return whether an earlier run did it and what it wrote is still there."""
+
+
+def _run(task: _Task) -> None:
+    task.run()
+
+
 def convert_slide(
     plan: SlidePlan,
     study: Location,
@@ -136,21 +163,33 @@ def convert_slide(
         )
         for window in windows
     ]
-    left = [task for task in tasks if finished_record(task) is None]
+    peak_tasks = list(plan.peaks.tasks(draft, records, plan.codec)) if plan.peaks else []
+    _run_all(plan.name, [*tasks, *peak_tasks], scheduler, workers, progress)
+    result = _finish(plan, draft, records, windows, peak_tasks)
+    records.remove()
+    return result
+
+
+def _run_all(
+    name: str,
+    tasks: Sequence[_Task],
+    scheduler: SchedulerLike,
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
+    """Run the tasks that no earlier run has finished."""
+    left = [task for task in tasks if not task.finished()]
     done = len(tasks) - len(left)
 
-    def advance(_: Window) -> None:
+    def advance(_: None) -> None:
         nonlocal done
         done += 1
         if progress:
-            progress(plan.name, done, len(tasks))
+            progress(name, done, len(tasks))
 
     if progress:
-        progress(plan.name, done, len(tasks))
-    run_tasks(convert_tile, left, scheduler=scheduler, workers=workers, on_result=advance)
-    result = _finish(plan, draft, records, windows)
-    records.remove()
-    return result
+        progress(name, done, len(tasks))
+    run_tasks(_run, left, scheduler=scheduler, workers=workers, on_result=advance)
 
 
 def _keep_or_clear(plan: SlidePlan, draft: SlideDraft, records: Location) -> None:
@@ -160,9 +199,12 @@ def _keep_or_clear(plan: SlidePlan, draft: SlideDraft, records: Location) -> Non
         records.remove()
         draft.discard()
         stamp.put(plan.fingerprint.encode())
+    draft.draft.sweep()
 
 
-def _finish(plan: SlidePlan, draft: SlideDraft, records: Location, windows: list[Window]) -> SlideResult:
+def _finish(
+    plan: SlidePlan, draft: SlideDraft, records: Location, windows: list[Window], peak_tasks: list[PeakTask]
+) -> SlideResult:
     """Merge the records in the order of the tiles, write the small variables, and let the slide appear."""
     info = plan.reader.info
     assert info.axis is not None
@@ -183,6 +225,7 @@ def _finish(plan: SlidePlan, draft: SlideDraft, records: Location, windows: list
         stored += record.stored_bytes
         if record.binning is not None:
             binning = record.binning + (binning or BinningTally())
+    stored += sum(task.stored_bytes() for task in peak_tasks)
     result = SlideResult(spectra, empty, nonfinite, binning, _tic_error(binning, total), stored)
     draft.write("acquired", info.acquired)
     draft.write("spectrum_index", info.spectrum_index)
@@ -190,7 +233,13 @@ def _finish(plan: SlidePlan, draft: SlideDraft, records: Location, windows: list
     draft.write("mean_spectrum", sums / max(1, spectra))
     draft.write("max_spectrum", np.where(np.isfinite(largest), largest, 0.0))
     draft.write(schema.AXIS_NAME[info.modality], info.axis)
-    _write_pixel_axes(plan, draft)
+    if info.bins is not None:
+        draft.write("channel_lower", info.bins.lower)
+        draft.write("channel_upper", info.bins.upper)
+    if plan.peaks is not None:
+        draft.write_offset(plan.peaks.offset)
+    for name, centres, attrs in pixel_axes(info):
+        draft.write(name, centres, attrs=attrs)
     draft.commit(_attributes(plan, result))
     return result
 
@@ -202,16 +251,15 @@ def _tic_error(binning: BinningTally | None, total: np.ndarray) -> float:
     return abs(stored - binning.tic_source) / abs(binning.tic_source)
 
 
-def _write_pixel_axes(plan: SlidePlan, draft: SlideDraft) -> None:
-    """Write pixel centres in micrometre, or pixel numbers where the source gives no size."""
-    size = plan.reader.info.pixel_size
-    for name, n in zip("yx", plan.reader.info.shape, strict=True):
+def pixel_axes(info: CubeInfo) -> Iterator[tuple[str, NDArray[np.float64], dict[str, str]]]:
+    """Yield name, pixel centres in micrometre and attributes of y and x; pixel numbers where there is no size."""
+    size = info.pixel_size
+    for name, n in zip("yx", info.shape, strict=True):
         if size is None:
-            draft.write(
-                name, np.arange(n), attrs={"units": "pixel", "long_name": f"number of the pixel along {name}"}
-            )
+            attrs = {"units": "pixel", "long_name": f"number of the pixel along {name}"}
+            yield name, np.arange(n, dtype=np.float64), attrs
         else:
-            draft.write(name, (np.arange(n) + 0.5) * getattr(size, name))
+            yield name, (np.arange(n) + 0.5) * getattr(size, name), {}
 
 
 def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
@@ -227,6 +275,7 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
             **result.to_json(),
             "channels": plan.tiles.shape[2],
             "fingerprint": plan.fingerprint,
-            "remarks": list(info.remarks),
+            "masked": info.masked,
+            "remarks": [*info.remarks, *plan.remarks],
         },
     }

@@ -153,15 +153,24 @@ class TileTask:
     writer: CubeWriter
     record: Location
 
+    def run(self) -> None:
+        """Read, summarise and store the tile; its record comes last."""
+        tile = self.source.read()
+        data = self.writer.write(self.window, tile.values)
+        summary = TileSummary.of(tile.values, self.acquired)
+        record = TileRecord(self.window, len(data), google_crc32c.value(data), summary, tile.binning)
+        self.record.put(record.to_bytes())
 
-def convert_tile(task: TileTask) -> Window:
-    """Read, summarise and store one tile; its record comes last."""
-    tile = task.source.read()
-    data = task.writer.write(task.window, tile.values)
-    summary = TileSummary.of(tile.values, task.acquired)
-    record = TileRecord(task.window, len(data), google_crc32c.value(data), summary, tile.binning)
-    task.record.put(record.to_bytes())
-    return task.window
+    def finished(self) -> bool:
+        """Return whether an earlier run stored the tile and its shard is still what was written then."""
+        data = self.record.get()
+        if data is None:
+            return False
+        try:
+            record = TileRecord.from_bytes(data)
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return False  # cut off by a power failure: as if it were not there
+        return unchanged(self.writer.shard(self.window), record.stored_bytes, record.crc32c)
 
 
 def record_location(folder: Location, window: Window) -> Location:
@@ -169,21 +178,7 @@ def record_location(folder: Location, window: Window) -> Location:
     return folder / f"{window.y0}-{window.x0}.npz"
 
 
-def finished_record(task: TileTask) -> TileRecord | None:
-    """Return the record of a tile that an earlier run stored, if its shard is still what was written then."""
-    data = task.record.get()
-    if data is None:
-        return None
-    try:
-        record = TileRecord.from_bytes(data)
-    except (
-        ValueError,
-        KeyError,
-        EOFError,
-        zipfile.BadZipFile,
-    ):  # cut off by a power failure: as if it were not there
-        return None
-    shard = task.writer.shard(task.window).get()
-    if shard is None or len(shard) != record.stored_bytes or google_crc32c.value(shard) != record.crc32c:
-        return None
-    return record
+def unchanged(shard: Location, stored_bytes: int, crc32c: int) -> bool:
+    """Return whether a stored object is still what was written."""
+    data = shard.get()
+    return data is not None and len(data) == stored_bytes and google_crc32c.value(data) == crc32c

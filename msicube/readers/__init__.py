@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from msicube.readers.base import AxisSurvey, BinningTally, CubeInfo, CubeReader, PixelSize, Tile, TileSource
-from msicube.readers.registry import find_sources, open_source
+from msicube.readers.base import (
+    AxisSurvey,
+    BinningTally,
+    CubeInfo,
+    CubeReader,
+    OnError,
+    PixelSize,
+    Tile,
+    TileSource,
+)
+from msicube.readers.ragged import Peaks, PeakSource, RaggedReader
+from msicube.readers.registry import find_sources, open_source, open_sources
 
 __all__ = [
     "AxisSurvey",
     "BinningTally",
     "CubeInfo",
     "CubeReader",
+    "OnError",
+    "PeakSource",
+    "Peaks",
     "PixelSize",
+    "RaggedReader",
     "Tile",
     "TileSource",
     "find_sources",
     "open_source",
+    "open_sources",
 ]

@@ -7,13 +7,16 @@ process: a reader pickles to little more than its path and its index.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msicube.axis import SpectralBins
 from msicube.tiling import Window
+
+#: What happens to a spectrum that is wrong: one clear error, or a masked pixel and a remark in the report.
+OnError = Literal["stop", "report"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class CubeInfo:
         What made the axis: ``"observed"`` for one that the source states, else the law.
     remarks
         Oddities that were met and how they were taken; they go into the conversion report.
+    masked
+        Number of spectra that are wrong and were left out, each named in ``remarks``.
+    bins
+        The interval of m/z that each channel collects; None where nothing is binned.
     """
 
     name: str
@@ -71,6 +78,8 @@ class CubeInfo:
     source: dict[str, Any]
     axis_law: str | None = None
     remarks: tuple[str, ...] = ()
+    masked: int = 0
+    bins: SpectralBins | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:

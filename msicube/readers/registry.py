@@ -6,20 +6,23 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from msicube.errors import UnknownFormat
-from msicube.readers.base import CubeReader
+from msicube.errors import UnknownFormat, UsageError
+from msicube.readers.base import CubeReader, OnError
 
 #: File name endings, lower case -> what they are. A new format adds its endings here and a branch in open_source.
 ENDINGS: dict[str, str] = {".imzml": "imzML"}
 
 
-def open_source(path: str | os.PathLike[str]) -> CubeReader:
-    """Open a source file: its metadata and index are read, its spectra are not.
+def open_source(path: str | os.PathLike[str], *, on_error: OnError = "stop") -> CubeReader:
+    """Open a source file that holds one cube: its metadata and index are read, its spectra are not.
 
     Parameters
     ----------
     path
         An ``.imzML`` with its ``.ibd`` beside it.
+    on_error
+        ``"stop"`` raises the first thing that is wrong; ``"report"`` masks spectra that are wrong and names each of
+        them in ``info.remarks``.
 
     Returns
     -------
@@ -32,6 +35,22 @@ def open_source(path: str | os.PathLike[str]) -> CubeReader:
         No such file, or no reader takes it.
     CorruptSource
         The file contradicts itself or is damaged.
+    UsageError
+        The file is a stack of several planes; :func:`open_sources` opens them all.
+    """
+    readers = open_sources(path, on_error=on_error)
+    if len(readers) > 1:
+        names = ", ".join(reader.info.name for reader in readers)
+        raise UsageError(
+            f"{path} is a stack of {len(readers)} planes ({names}): open_sources opens one reader for each"
+        )
+    return readers[0]
+
+
+def open_sources(path: str | os.PathLike[str], *, on_error: OnError = "stop") -> list[CubeReader]:
+    """Open every cube of a source file; a 3D stack has one for each plane, named ``<file>_z<plane>``.
+
+    Parameters and errors are those of :func:`open_source`.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,7 +58,7 @@ def open_source(path: str | os.PathLike[str]) -> CubeReader:
     if _format_of(path) == "imzML":
         from msicube.readers.imzml import ImzMLReader
 
-        return ImzMLReader.open(path)
+        return list(ImzMLReader.open(path, on_error=on_error))
     raise UnknownFormat(
         f"{path}: no reader takes files that end in '{path.suffix}'; known: {', '.join(ENDINGS)}"
     )

@@ -6,6 +6,7 @@ cannot rename: there a draft is built in place and its own ``zarr.json``, withou
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ import numpy as np
 from msicube.store.location import Location
 
 METADATA = "zarr.json"
+#: Of ``renameat2`` of Linux: paths are relative to the current folder, and both names exist and change places.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def array_metadata(
@@ -109,6 +112,11 @@ class Draft:
         if source is None or target is None:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and _exchange(source, target):
+            _sync_folder(target.parent)
+            self.work.remove()
+            _remove_empty(source.parent)
+            return
         retired = None
         if target.exists():
             retired = source.with_name(f"{source.name}.retired.{os.getpid()}")
@@ -119,9 +127,23 @@ class Draft:
             Location.of(retired).remove()
         _remove_empty(source.parent)
 
+    def sweep(self) -> None:
+        """Remove the objects that a killed run had not written to their end."""
+        if self.work.local is not None:
+            for path in self.work.local.rglob("*.tmp"):
+                path.unlink()
+
     def discard(self) -> None:
         """Remove what was built so far."""
         self.work.remove()
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders change places at once, where the system can; return whether it did."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)
 
 
 def _sync_folder(folder: Path) -> None:

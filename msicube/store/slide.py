@@ -15,10 +15,13 @@ from msicube.shards import ShardLayout
 from msicube.store.cube import CubeWriter
 from msicube.store.draft import METADATA, Draft, array_metadata, group_metadata
 from msicube.store.location import Location
+from msicube.store.peaks import PEAKS, PeakLayout, PeakWriter, create_peaks
 from msicube.tiling import TilePlan
 
 #: Largest edge of a chunk of a ``(y, x)`` variable.
 IMAGE_CHUNK = 1024
+#: Values in a chunk of the peaks' offsets.
+OFFSET_CHUNK = 2**17
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,19 @@ class SlideDraft:
         (writer.location / METADATA).put(metadata)
         return writer
 
+    def peak_writers(
+        self, layout: PeakLayout, mz: np.dtype[Any], intensity: np.dtype[Any], codec: str
+    ) -> tuple[PeakWriter, PeakWriter]:
+        """Return the writers of the peaks' m/z and intensity and store their metadata."""
+        return create_peaks(self.draft.work / PEAKS, layout, mz, intensity, codec)
+
+    def write_offset(self, offset: NDArray[np.int64]) -> None:
+        """Write where the peaks of each spectrum begin."""
+        spec = schema.PEAK_SPECS[2]
+        self._write_array(
+            f"{PEAKS}/{spec.name}", spec, offset, spec.attributes(), (min(len(offset), OFFSET_CHUNK),)
+        )
+
     def write(self, name: str, values: NDArray[Any], *, attrs: Mapping[str, Any] | None = None) -> None:
         """Write one of the schema's small variables, whole.
 
@@ -75,19 +91,29 @@ class SlideDraft:
         attrs
             On top of the spec's.
         """
-        import zarr
-
         spec = schema.BY_NAME[name]
         values = np.asarray(values, spec.dtype)
         coordinates = {"coordinates": schema.AXIS_NAME[self.modality]} if name.endswith("_spectrum") else {}
-        location = self.draft.work / name
         chunks = tuple(min(n, IMAGE_CHUNK) for n in values.shape) if values.ndim == 2 else values.shape
+        self._write_array(name, spec, values, {**spec.attributes(), **coordinates, **(attrs or {})}, chunks)
+
+    def _write_array(
+        self,
+        path: str,
+        spec: schema.VariableSpec,
+        values: NDArray[Any],
+        attrs: Mapping[str, Any],
+        chunks: tuple[int, ...],
+    ) -> None:
+        import zarr
+
+        location = self.draft.work / path
         metadata = array_metadata(
             values.shape,
             values.dtype,
             chunks=chunks,
             dims=spec.dims,
-            attrs={**spec.attributes(), **coordinates, **(attrs or {})},
+            attrs=attrs,
             fill_value=spec.fill_value,
         )
         (location / METADATA).put(metadata)

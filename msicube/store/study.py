@@ -18,6 +18,7 @@ from msicube.samples import samples_frame
 from msicube.store.cube import CubeArray
 from msicube.store.draft import METADATA, group_metadata, read_attrs
 from msicube.store.location import Location
+from msicube.store.peaks import PEAKS, StoredPeaks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,6 +200,20 @@ class Study(Mapping[str, "xr.Dataset"]):
     def axis(self, slide: str) -> NDArray[np.float64]:
         """Return the ``(channel,)`` m/z or wavenumber of a slide."""
         return self.small(slide, schema.AXIS_NAME[self.modality]).astype(np.float64)
+
+    def peaks(self, slide: str) -> StoredPeaks | None:
+        """Return the peaks of a slide of processed data, or None where none are kept.
+
+        Raises
+        ------
+        CorruptStore
+            They are there and contradict themselves.
+        """
+        self._check(slide)
+        group = self.location / slide / PEAKS
+        if read_attrs(group) is None:
+            return None
+        return StoredPeaks.open(group, self.small(slide, f"{PEAKS}/offset").astype(np.int64))
 
     def pipelines(self) -> list[str]:
         """Return the names of the fitted pipelines in the study."""

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube import schema
-from msicube.axis import OBSERVED, AxisLaw, SpectralBins
+from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import CorruptStore, MSICubeError, UsageError
 from msicube.readers import CubeReader, TileSource, find_sources, open_source
 from msicube.readers.independent import independent_tile, release
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store.cube import CubeArray
 from msicube.store.draft import location_metadata
+from msicube.store.peak_checks import PeakCheck, peak_checks, peak_problems, peak_schema_problems
+from msicube.store.stored_reader import StoredReader, stored_bins
 from msicube.store.study import Study
 from msicube.tiling import Window
 
@@ -53,6 +55,7 @@ class _TileCheck:
     acquired: NDArray[np.bool_]
     total: NDArray[np.float64]
     source: TileSource | None
+    origin: str = "the source"
 
 
 def validate(
@@ -68,7 +71,8 @@ def validate(
     """Check a study.
 
     Every variable is checked against the schema, every shard is decoded and its checksum met, unmeasured pixels must be
-    0, and the total ion current must be the sum of the stored spectra.
+    0, and the total ion current must be the sum of the stored spectra. Where peaks are kept, the stored spectra must be
+    what they give on the stored channels, bit for bit.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def validate(
     slides
         Which; all by default.
     sources
-        Files or folders to compare with: every stored spectrum of a slide with the spectrum in its source, bit for bit.
+        Files or folders to compare with: every stored spectrum and every peak with the source, bit for bit.
         A slide is compared with the source file of its name.
     independent
         Read the sources through somebody else's library (imzML: pyimzML) instead of ours: slower, and it finds what
@@ -144,6 +148,11 @@ def _schema_problems(study: Study, name: str) -> Iterator[str]:
         yield from spec.problems(
             dims=tuple(metadata.get("dimension_names") or ()), dtype=np.dtype(metadata["data_type"])
         )
+    yield from peak_schema_problems(study, name)
+    law = study.slide_attrs[name].get("axis", {}).get("law")
+    for edge in ("channel_lower", "channel_upper"):
+        if law != OBSERVED and location_metadata(study.location / name / edge) is None:
+            yield f"the variable {edge} is missing: the slide was binned ({law})"
     missing = set(schema.SLIDE_ATTRS) - set(study.slide_attrs[name])
     if missing:
         yield f"the attributes {', '.join(sorted(missing))} are missing"
@@ -164,12 +173,17 @@ def _tile_problems(
     problems = list(_plane_problems(study, name, cube, acquired, index))
     if reader is not None:
         problems += _source_problems(study, name, cube, index, reader)
+    problems += peak_problems(study, name, reader)
     if problems:
         return problems
-    checks = [
-        _TileCheck(cube, w, acquired[w.slices], total[w.slices], _source_tile(reader, w, independent))
+    expected, origin = (reader, "the source") if reader else (_from_peaks(study, name), "the slide's peaks")
+    tiles = [
+        _TileCheck(
+            cube, w, acquired[w.slices], total[w.slices], _source_tile(expected, w, independent), origin
+        )
         for w in cube.tiles()
     ]
+    checks: list[_TileCheck | PeakCheck] = [*tiles, *peak_checks(study, name, reader)]
     done = 0
 
     def advance(found: list[str]) -> None:
@@ -180,7 +194,7 @@ def _tile_problems(
             progress(name, done, len(checks))
 
     try:
-        run_tasks(_check_tile, checks, scheduler=scheduler, workers=workers, on_result=advance)
+        run_tasks(_check, checks, scheduler=scheduler, workers=workers, on_result=advance)
     finally:
         release()
     return sorted(problems)
@@ -216,8 +230,12 @@ def _source_problems(
         yield "the spectra do not lie where the source has them"
 
 
+def _check(check: _TileCheck | PeakCheck) -> list[str]:
+    """Return what is wrong with one part of a slide."""
+    return check.problems() if isinstance(check, PeakCheck) else _check_tile(check)
+
+
 def _check_tile(check: _TileCheck) -> list[str]:
-    """Return what is wrong with one tile."""
     try:
         values = check.cube.read(check.window)
     except CorruptStore as error:
@@ -228,12 +246,15 @@ def _check_tile(check: _TileCheck) -> list[str]:
     if not np.allclose(values.sum(axis=2, dtype=np.float64), check.total, rtol=1e-9, atol=0, equal_nan=True):
         problems.append(f"total_ion_current of {check.window} is not the sum of the stored spectra")
     if check.source is not None:
-        expected = check.source.read().values
+        try:
+            expected = check.source.read().values
+        except CorruptStore as error:
+            return [*problems, str(error)]
         differs = (expected.view(np.uint8) != values.view(np.uint8)).any(axis=2)
         if differs.any():
             y, x = np.argwhere(differs)[0]
             problems.append(
-                f"{int(differs.sum())} spectra of {check.window} differ from the source, the first at "
+                f"{int(differs.sum())} spectra of {check.window} differ from {check.origin}, the first at "
                 f"y={check.window.y0 + int(y)}, x={check.window.x0 + int(x)}"
             )
     return problems
@@ -250,4 +271,12 @@ def _on_stored_axis(study: Study, name: str, reader: CubeReader) -> CubeReader:
         if survey is None or survey.common_axis is None or not np.array_equal(survey.common_axis, axis):
             raise CorruptStore("the spectra of the source do not share the m/z axis that is stored")
         return reader.with_axis(SpectralBins.observed(axis), OBSERVED)
-    return reader.with_axis(AxisLaw.parse(law).bins(float(axis[0]), float(axis[-1])), law)
+    return reader.with_axis(stored_bins(study, name), law)
+
+
+def _from_peaks(study: Study, name: str) -> CubeReader | None:
+    """Return a slide's own peaks on its own channels."""
+    if study.peaks(name) is None:
+        return None
+    law = study.slide_attrs[name]["axis"]["law"]
+    return StoredReader.open(study, name).with_axis(stored_bins(study, name), law)

@@ -54,7 +54,7 @@ class ImzMLWriter:
     mode
         ``continuous`` (one m/z axis for all) or ``processed`` (m/z values with each spectrum).
     representation
-        ``profile`` or ``centroid``; independent of the mode.
+        ``profile`` or ``centroid``, independent of the mode; None leaves it unsaid.
     mz
         ``(channel,)`` axis of a continuous file; not allowed for a processed one.
     mz_dtype, intensity_dtype
@@ -83,7 +83,7 @@ class ImzMLWriter:
         *,
         shape: tuple[int, int],
         mode: Mode = "continuous",
-        representation: Representation = "profile",
+        representation: Representation | None = "profile",
         mz: ArrayLike | None = None,
         mz_dtype: DTypeLike = "float64",
         intensity_dtype: DTypeLike = "float32",
@@ -98,7 +98,7 @@ class ImzMLWriter:
         self.description = Description(
             shape=_checked_shape(shape),
             mode=_choice("mode", mode, MODES),
-            representation=_choice("representation", representation, REPRESENTATIONS),
+            representation=representation and _choice("representation", representation, REPRESENTATIONS),
             mz_type=_array_type("mz_dtype", mz_dtype),
             intensity_type=_array_type("intensity_dtype", intensity_dtype),
             pixel_size=_checked_pixel_size(pixel_size),

@@ -104,7 +104,7 @@ class Description:
 
     shape: tuple[int, int]
     mode: str
-    representation: str
+    representation: str | None
     mz_type: str
     intensity_type: str
     pixel_size: tuple[float, float] | None
@@ -188,7 +188,8 @@ def header(description: Description, *, n_spectra: int, sha1: str) -> str:
 def _file_content(description: Description, sha1: str) -> Iterator[str]:
     yield "<fileDescription><fileContent>"
     yield CVParam("MS:1000579", "MS1 spectrum").xml()
-    yield REPRESENTATIONS[description.representation].xml()
+    if description.representation:
+        yield REPRESENTATIONS[description.representation].xml()
     yield MODES[description.mode].xml()
     uuid = f"{{{str(description.uuid).upper()}}}"
     yield CVParam("IMS:1000080", "universally unique identifier", uuid).xml()
@@ -201,8 +202,9 @@ def _groups(description: Description) -> Iterator[str]:
     spectrum = [
         CVParam("MS:1000579", "MS1 spectrum"),
         CVParam("MS:1000511", "ms level", "1"),
-        REPRESENTATIONS[description.representation],
     ]
+    if description.representation:
+        spectrum.append(REPRESENTATIONS[description.representation])
     if description.polarity:
         spectrum.append(POLARITIES[description.polarity])
     mz = CVParam("MS:1000514", "m/z array", unit=("MS:1000040", "m/z"))

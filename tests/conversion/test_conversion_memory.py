@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from msicube.bytesize import parse_bytes
-from msicube.conversion.run import BASE_MEMORY
+from msicube.conversion.work import BASE_MEMORY
 from msicube.simulate import simulate_msi
 
 #: What the tiles in flight may take; the process itself takes up to BASE_MEMORY besides.

@@ -18,7 +18,8 @@ from pyimzml.ImzMLParser import ImzMLParser
 
 from msicube.axis import OBSERVED, AxisLaw, SpectralBins
 from msicube.errors import AxisRequired, CorruptSource, UnknownFormat, UsageError
-from msicube.readers import CubeReader, find_sources, open_source
+from msicube.readers import CubeReader, find_sources, open_source, open_sources
+from msicube.readers.imzml import ImzMLReader
 from msicube.simulate import simulate_msi
 from msicube.testing import CubeReaderContract
 from msicube.tiling import Window
@@ -192,7 +193,7 @@ BROKEN = {
     "other UUID": (other_uuid, "not a pair"),
     "cut XML": (lambda p: p.write_bytes(p.read_bytes()[:-500]), "not well-formed"),
     "no position": (edit("IMS:1000050", "IMS:9000050"), "position x"),
-    "damaged offset": (edit('"external offset" value="', '"external offset" value="-'), "not negative"),
+    "damaged offset": (edit('"external offset" value="', '"external offset" value="-'), "no multiple of"),
     "entities": (edit("<mzML", '<!DOCTYPE mzML [<!ENTITY a "b">]><mzML'), "document type definition"),
     "group missing": (
         edit('referenceableParamGroup id="', 'referenceableParamGroup id="other'),
@@ -272,3 +273,39 @@ def test_the_index_is_read_in_bounded_memory(tmp_path: Path) -> None:
     small, large = peak(20), peak(90)
     assert large[0] > 15 * small[0]
     assert (large[1] - small[1]) / (large[0] - small[0]) < 400  # bytes a spectrum; its XML alone is 1,900
+
+
+@pytest.mark.parametrize(
+    "name", [*REAL, "galaxy/picked.imzml", "thyra/iontof_sparse.imzML", "thyra/two_scansettings.imzML"]
+)
+def test_every_real_file_agrees_with_pyimzml_spectrum_by_spectrum(shared_data: Path, name: str) -> None:
+    path = shared_data / "imzml" / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parser = ImzMLParser(str(path))
+    reader = open_source(path)
+    assert isinstance(reader, ImzMLReader)
+    origin = reader.info.source["origin"]
+    with reader.open_ibd() as ibd:
+        for number, (x, y, _) in enumerate(parser.coordinates):
+            assert reader.info.spectrum_index[y - origin["y"], x - origin["x"]] == number
+            mz, intensity = parser.getspectrum(number)
+            np.testing.assert_array_equal(ibd.array(reader.index.mz, number), mz)
+            np.testing.assert_array_equal(ibd.array(reader.index.intensity, number), intensity)
+    assert reader.info.n_spectra == len(parser.coordinates)
+    parser.m.close()
+
+
+def test_a_stack_has_one_reader_for_each_plane(pair: Path) -> None:
+    text = pair.read_text(encoding="ISO-8859-1")
+    z = '<cvParam cvRef="IMS" accession="IMS:1000052" name="position z" value="{}"/></scan>'
+    half = text.count("</scan>") // 2
+    text = text.replace("</scan>", z.format(2), half).replace("\n</scan>", "\n" + z.format(5))
+    pair.write_text(text, encoding="ISO-8859-1")
+    with pytest.raises(UsageError, match="stack of 2 planes"):
+        open_source(pair)
+    readers = open_sources(pair)
+    assert [reader.info.name for reader in readers] == [f"{pair.stem}_z2", f"{pair.stem}_z5"]
+    assert [reader.info.source["origin"]["z"] for reader in readers] == [2, 5]
+    assert readers[0].info.shape == readers[1].info.shape
+    assert not (readers[0].info.acquired & readers[1].info.acquired).all()

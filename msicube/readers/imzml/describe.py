@@ -12,47 +12,91 @@ from msicube.axis import OBSERVED
 from msicube.errors import CorruptSource
 from msicube.readers.base import CubeInfo, PixelSize
 from msicube.readers.imzml import vocabulary as cv
-from msicube.readers.imzml.index import Header, SpectrumIndex
+from msicube.readers.imzml.faults import FaultLog
+from msicube.readers.imzml.index import SpectrumIndex
+from msicube.readers.imzml.params import Param
+from msicube.readers.imzml.rows import Header
 from msicube.readers.imzml.tiles import IbdFile
 
-#: A grid with more than this many positions for each spectrum is taken for a damaged position.
-MAX_SPARSITY = 10_000
+#: A grid may have this many positions for each spectrum, and MAX_SMALL_GRID in any case.
+MAX_SPARSITY = 64
+MAX_SMALL_GRID = 1_000_000
 
 
-def describe(path: Path, ibd: Path, header: Header, index: SpectrumIndex) -> CubeInfo:
-    """Return what is known of the cube without touching the intensities.
+def describe(
+    path: Path, ibd: Path, header: Header, index: SpectrumIndex, *, masked: int, remarks: list[str]
+) -> list[CubeInfo]:
+    """Return what is known of each plane without touching the intensities, in the order of z.
+
+    Parameters
+    ----------
+    path, ibd
+        The pair.
+    header, index
+        What the XML says; positions have been checked.
+    masked
+        Number of spectra that are wrong.
+    remarks
+        What has been noted so far.
 
     Raises
     ------
     CorruptSource
-        Positions that clash, a continuous file whose arrays differ in length, or an m/z axis that is not ascending.
+        The m/z axis of a continuous file is not ascending.
     """
-    remarks: list[str] = []
-    grid, origin = pixel_grid(index)
+    remarks = [*remarks, *_contradictions(header, index)]
     continuous = _is_continuous(header, index, remarks)
     axis = _read_axis(ibd, index) if continuous else None
-    if not continuous and not np.array_equal(index.mz.length, index.intensity.length):
-        row = int(np.flatnonzero(index.mz.length != index.intensity.length)[0])
-        raise CorruptSource(
-            f"{path.name}: spectrum {row} has {index.mz.length[row]} m/z values and {index.intensity.length[row]} "
-            f"intensities: expected as many of both"
+    size = _pixel_size(header, remarks)
+    mode = "continuous" if continuous else "processed"
+    planes = np.unique(index.z[index.valid]).tolist()
+    infos = []
+    for plane in planes:
+        grid, origin = pixel_grid(index, plane)
+        source = _source(path, ibd, header, index, mode)
+        infos.append(
+            CubeInfo(
+                name=path.stem if len(planes) == 1 else f"{path.stem}_z{plane}",
+                modality="msi",
+                axis=axis,
+                dtype=index.intensity.take(index.valid).dtype,
+                acquired=grid >= 0,
+                spectrum_index=grid,
+                pixel_size=size,
+                source={
+                    **source,
+                    "origin": {"z": plane, "y": origin[0], "x": origin[1]},
+                    "planes": len(planes),
+                },
+                axis_law=OBSERVED if continuous else None,
+                remarks=(*remarks, *_counts_remarks(header, grid.shape, len(planes))),
+                masked=masked,
+            )
         )
-    return CubeInfo(
-        name=path.stem,
-        modality="msi",
-        axis=axis,
-        dtype=index.intensity.dtype,
-        acquired=grid >= 0,
-        spectrum_index=grid,
-        pixel_size=_pixel_size(header, remarks),
-        source=_source(path, ibd, header, index, origin, "continuous" if continuous else "processed"),
-        axis_law=OBSERVED if continuous else None,
-        remarks=tuple(remarks),
+    return infos
+
+
+def check_positions(index: SpectrumIndex, faults: FaultLog) -> None:
+    """Find positions that are impossibly far apart, and spectra that share one."""
+    for name, values in (("x", index.x), ("y", index.y)):
+        rows = np.flatnonzero(faults.valid)
+        if len(rows):
+            away = np.abs(values[rows] - int(np.median(values[rows]))) > 1000 + 10 * len(rows)
+            faults.fault(f"its position {name} is impossibly far from the others: damaged", rows[away])
+    rows = np.flatnonzero(faults.valid)
+    places = np.stack([index.z[rows], index.y[rows], index.x[rows]])
+    order = np.lexsort(places)
+    same = (np.diff(places[:, order], axis=1) == 0).all(axis=0)
+    shared = np.unique(np.concatenate([order[1:][same], order[:-1][same]]))
+    faults.fault(
+        "its position holds more than one spectrum: which one is meant cannot be known", rows[shared]
     )
 
 
-def pixel_grid(index: SpectrumIndex) -> tuple[NDArray[np.int64], tuple[int, int]]:
-    """Place the spectra on a grid that starts at the first row and column that hold one.
+def pixel_grid(index: SpectrumIndex, plane: int) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    """Place the spectra of one plane on a grid that starts at the first row and column that hold a spectrum.
+
+    All planes of a stack get the same rows and columns.
 
     Returns
     -------
@@ -64,30 +108,45 @@ def pixel_grid(index: SpectrumIndex) -> tuple[NDArray[np.int64], tuple[int, int]
     Raises
     ------
     CorruptSource
-        Two spectra at one position, spectra in several planes, or positions impossibly far apart.
+        Positions are impossibly far apart.
     """
-    planes = np.unique(index.z)
-    if len(planes) > 1:
+    y, x = index.y[index.valid], index.x[index.valid]
+    y0, x0 = int(y.min()), int(x.min())
+    ny, nx = int(y.max()) - y0 + 1, int(x.max()) - x0 + 1
+    if ny * nx > max(MAX_SMALL_GRID, MAX_SPARSITY * len(y)):
         raise CorruptSource(
-            f"the file is a stack of {len(planes)} planes (z from {planes[0]} to {planes[-1]}), a slide is one: "
-            f"split the file by plane first"
-        )
-    y0, x0 = int(index.y.min()), int(index.x.min())
-    ny, nx = int(index.y.max()) - y0 + 1, int(index.x.max()) - x0 + 1
-    if ny * nx > MAX_SPARSITY * len(index):
-        raise CorruptSource(
-            f"{len(index)} spectra lie on a grid of {ny} x {nx} positions: at least one position is damaged"
+            f"{len(y)} spectra lie on a grid of {ny} x {nx} positions: at least one position is damaged"
         )
     grid = np.full((ny, nx), -1, np.int64)
-    grid[index.y - y0, index.x - x0] = np.arange(len(index))
-    if int((grid >= 0).sum()) != len(index):
-        places, counts = np.unique((index.y - y0) * nx + index.x - x0, return_counts=True)
-        y, x = divmod(int(places[counts > 1][0]), nx)
-        raise CorruptSource(
-            f"{int((counts > 1).sum())} positions hold more than one spectrum (the first is x = {x + x0}, "
-            f"y = {y + y0}): which one is meant cannot be known"
-        )
+    rows = np.flatnonzero(index.valid & (index.z == plane))
+    grid[index.y[rows] - y0, index.x[rows] - x0] = rows
     return grid, (y0, x0)
+
+
+def _contradictions(header: Header, index: SpectrumIndex) -> list[str]:
+    """Return what the XML contradicts or what is not looked at."""
+    found = [f"the term {term}: the accession decides" for term in sorted(header.contradictions)]
+    if header.declared not in (-1, len(index)):
+        found.append(
+            f"the list announces {header.declared} spectra and holds {len(index)}: all of them are read"
+        )
+    return found + [
+        f"spectra have a {kind} too: pixels lie at position x and y (IMS:1000050, IMS:1000051)"
+        for kind in sorted(header.positions)
+    ]
+
+
+def _counts_remarks(header: Header, shape: tuple[int, int], planes: int) -> list[str]:
+    """Return where the largest counts that the settings announce are not the extent of the grid."""
+    found = []
+    for axis, accession, extent in (("y", cv.MAX_COUNT_Y, shape[0]), ("x", cv.MAX_COUNT_X, shape[1])):
+        declared = {p.value.strip() for p in header.sections["scanSettings"] if p.accession == accession}
+        if declared and str(extent) not in declared:
+            found.append(
+                f"max count of pixels {axis} is {' and '.join(sorted(declared))}, positions extend over {extent}: "
+                f"positions decide"
+            )
+    return found
 
 
 def _is_continuous(header: Header, index: SpectrumIndex, remarks: list[str]) -> bool:
@@ -97,36 +156,50 @@ def _is_continuous(header: Header, index: SpectrumIndex, remarks: list[str]) -> 
         for mode, accession in (("continuous", cv.CONTINUOUS), ("processed", cv.PROCESSED))
         if header.has("fileContent", accession)
     }
-    shared = bool((index.mz.offset == index.mz.offset[0]).all())
-    if len(index) == 1 and declared == {"processed"}:
+    mz = index.mz.take(index.valid)
+    shared = (
+        all(len(np.unique(column)) == 1 for column in (mz.offset, mz.length, mz.kind)) and mz.length[0] > 0
+    )
+    if len(mz.offset) == 1 and declared == {"processed"}:
         return False
     mode = "continuous" if shared else "processed"
     if declared != {mode}:
         found = " and ".join(sorted(declared)) or "no mode"
         remarks.append(f"declares {found}, the offsets of the m/z arrays are {mode}: read as {mode}")
-    return shared
+    return bool(shared)
 
 
 def _read_axis(ibd: Path, index: SpectrumIndex) -> NDArray[np.float64]:
-    lengths = np.unique(np.concatenate([index.mz.length, index.intensity.length]))
-    if len(lengths) != 1:
-        raise CorruptSource(
-            f"{ibd.name}: a continuous file has one length for all arrays, found {len(lengths)} "
-            f"({lengths[0]} to {lengths[-1]})"
-        )
     with IbdFile(ibd) as file:
-        axis = file.array(index.mz, 0).astype(np.float64)
-    if not len(axis) or not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
+        axis = file.array(index.mz, int(np.flatnonzero(index.valid)[0])).astype(np.float64)
+    if not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
         raise CorruptSource(
-            f"{ibd.name}: the m/z axis of {len(axis)} values is not strictly ascending and finite"
+            f"{ibd.name}: the m/z axis of {len(axis)} values is not strictly ascending and finite, and all spectra of "
+            f"a continuous file lie on it"
         )
     return axis
 
 
 def _pixel_size(header: Header, remarks: list[str]) -> PixelSize | None:
-    """Return the pixel size of the first scanSettings that has one; y is as wide as x where only x is given."""
+    """Return the pixel size of the scanSettings that an instrument refers to, else of the first that has one."""
+    chosen = [params for name, params in header.settings if name == header.settings_ref]
+    others = [params for name, params in header.settings if name != header.settings_ref]
+    sizes = [found for params in chosen + others if (found := _size_of(params, remarks)) is not None]
+    if not sizes:
+        remarks.append("no pixel size: y and x are pixel numbers")
+        return None
+    if len({(size.y, size.x) for size in sizes}) > 1:
+        listed = ", ".join(f"{size.x:g} x {size.y:g}" for size in sizes)
+        remarks.append(
+            f"several scanSettings give different pixel sizes ({listed} um, x by y): the first is taken"
+        )
+    return sizes[0]
+
+
+def _size_of(params: list[Param], remarks: list[str]) -> PixelSize | None:
+    """Return the pixel size of one scanSettings; y is as wide as x where only x is given."""
     found: dict[str, tuple[float, str]] = {}
-    for param in header.sections["scanSettings"]:
+    for param in params:
         if param.accession in (cv.PIXEL_SIZE_X, cv.PIXEL_SIZE_Y) and param.accession not in found:
             size, note = _micrometre(param.value, param.unit)
             if size is None:
@@ -138,7 +211,6 @@ def _pixel_size(header: Header, remarks: list[str]) -> PixelSize | None:
     x = found.get(cv.PIXEL_SIZE_X) or found.get(cv.PIXEL_SIZE_Y)
     y = found.get(cv.PIXEL_SIZE_Y) or x
     if x is None or y is None:
-        remarks.append("no pixel size: y and x are pixel numbers")
         return None
     provenance = x[1] if x[1] == y[1] else f"{x[1]}, {y[1]}"
     return PixelSize(y[0], x[0], f"scanSettings, {provenance}")
@@ -159,13 +231,12 @@ def _micrometre(value: str, unit: str) -> tuple[float | None, str]:
     ), "" if unit else " without a unit, micrometre by convention"
 
 
-def _source(
-    path: Path, ibd: Path, header: Header, index: SpectrumIndex, origin: tuple[int, int], mode: str
-) -> dict[str, Any]:
+def _source(path: Path, ibd: Path, header: Header, index: SpectrumIndex, mode: str) -> dict[str, Any]:
     """Return what the format tells beyond the protocol, as JSON."""
     representation = header.representation or {
         p.accession for p in header.sections["fileContent"] if p.accession in (cv.CENTROID, cv.PROFILE)
     }
+    mz, intensity = index.mz.take(index.valid), index.intensity.take(index.valid)
     names = {cv.CENTROID: "centroid", cv.PROFILE: "profile"}
     declared = {name: header.value("fileContent", accession) for accession, name in cv.CHECKSUMS.items()}
     return {
@@ -179,9 +250,8 @@ def _source(
         "polarity": " and ".join(sorted(cv.POLARITY[a] for a in header.polarity)) or None,
         "instrument": [p.value or p.name for p in header.sections["instrumentConfiguration"]],
         "software": [p.value or p.name for p in header.sections["software"]],
-        "mz_dtype": index.mz.dtype.name,
-        "intensity_dtype": index.intensity.dtype.name,
-        "compression": index.intensity.compression,
+        "mz_dtype": mz.dtype.name,
+        "intensity_dtype": intensity.dtype.name,
+        "compression": " and ".join(sorted({packed for _, packed in intensity.kinds})),
         "spectra": len(index),
-        "origin": {"y": origin[0], "x": origin[1]},
     }

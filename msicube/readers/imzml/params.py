@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from msicube.errors import CorruptSource
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 Groups = dict[str, "list[Param]"]
+
+_PLAIN = re.compile(r"[+-]?[0-9]{1,19}")
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?")
 
 
 class Param(NamedTuple):
@@ -89,31 +94,47 @@ def param(element: _Element) -> Param:
         element.get("accession", ""),
         element.get("name", ""),
         element.get("value", ""),
-        element.get("unitAccession", ""),
+        element.get("unitAccession") or element.get("unitName", "").strip().lower(),
     )
 
 
-def integer(text: str | None, what: str) -> int:
-    """Return an integer that may be written as ``1.156e+09``.
+class Integer(NamedTuple):
+    """A whole number and how far off it can be.
+
+    Attributes
+    ----------
+    value
+        The number.
+    rounded
+        It is written with fewer digits than it has, such as ``1.156e+09``: its last places are not known.
+    """
+
+    value: int
+    rounded: bool
+
+
+def integer(text: str | None, what: str, *, signed: bool = False) -> Integer:
+    """Return a whole number, which may be written as ``1.156e+09``.
 
     Raises
     ------
     CorruptSource
-        It is missing, no whole number, or negative.
+        It is missing, no whole number, too large for 63 bits, or negative and not ``signed``.
     """
-    try:
-        number = int(text or "")
-    except ValueError:
-        try:
-            real = float(text or "")
-        except ValueError:
-            raise CorruptSource(f"{what} is {text!r}, expected a whole number") from None
-        if not real.is_integer():
-            raise CorruptSource(f"{what} is {text!r}, expected a whole number") from None
-        number = int(real)
-    if number < 0:
+    if _PLAIN.fullmatch(text or ""):
+        number, rounded = int(text or ""), False
+    elif _SCIENTIFIC.fullmatch(text or ""):
+        exact = Decimal(text or "")
+        if abs(exact) >= 2**63 or exact != exact.to_integral_value():
+            raise CorruptSource(f"{what} is {text!r}, expected a whole number")
+        number, rounded = int(exact), int(exact.as_tuple().exponent) > 0
+    else:
+        raise CorruptSource(f"{what} is {text!r}, expected a whole number")
+    if not -(2**62) < number < 2**62:
+        raise CorruptSource(f"{what} is {text!r}, more than any file can hold")
+    if number < 0 and not signed:
         raise CorruptSource(f"{what} is {number}, expected a number that is not negative")
-    return number
+    return Integer(number, rounded)
 
 
 def data_type(params: Params, what: str) -> str:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import AxisRequired, CorruptSource, UsageError
-from msicube.readers.base import AxisSurvey, CubeInfo, Tile
+from msicube.readers.base import AxisSurvey, CubeInfo, OnError, Tile
 from msicube.readers.imzml import vocabulary as cv
-from msicube.readers.imzml.describe import describe
-from msicube.readers.imzml.index import Header, SpectrumIndex, read_index
-from msicube.readers.imzml.survey import survey
-from msicube.readers.imzml.tiles import DenseTile, IbdFile, RaggedTile
+from msicube.readers.imzml.describe import check_positions, describe
+from msicube.readers.imzml.faults import FaultLog
+from msicube.readers.imzml.index import SpectrumIndex
+from msicube.readers.imzml.peaks import IbdPeaks
+from msicube.readers.imzml.resolve import resolve
+from msicube.readers.imzml.rows import Header
+from msicube.readers.imzml.scan import scan
+from msicube.readers.imzml.tiles import DenseTile, IbdFile
+from msicube.readers.ragged import RaggedTile, binned_dtype, survey
 from msicube.tiling import Window
 
 _HASH_BLOCK = 4 * 2**20
@@ -47,18 +54,31 @@ class ImzMLReader:
     bins: SpectralBins | None = None
 
     @classmethod
-    def open(cls, path: Path) -> ImzMLReader:
+    def open(cls, path: Path, *, on_error: OnError = "stop") -> list[ImzMLReader]:
         """Read the XML, check it against the .ibd, and read the axis of a continuous file.
+
+        Returns
+        -------
+        list of ImzMLReader
+            One for each plane of a 3D stack, in the order of z.
 
         Raises
         ------
         CorruptSource
-            No .ibd, an .ibd of another UUID or too short, two spectra at one position, or XML that contradicts itself.
+            No .ibd, XML that is not well-formed, nothing that can be read; with ``on_error="stop"`` also any spectrum
+            that is wrong, and an .ibd of another UUID.
         """
         ibd = find_ibd(path)
-        header, index = read_index(path)
-        _check_ibd(path, ibd, header, index)
-        return cls(path, ibd, header, index, describe(path, ibd, header, index))
+        header, table = scan(path)
+        faults = FaultLog(table)
+        faults.remarks.extend(_check_uuid(path, ibd, header, on_error))
+        index = resolve(table, header, ibd.stat().st_size, faults)
+        check_positions(index, faults)
+        if on_error == "report":
+            _check_packed(ibd, index, faults)
+        remarks = faults.settle(path.name, on_error)
+        infos = describe(path, ibd, header, index, masked=faults.masked, remarks=remarks)
+        return [cls(path, ibd, header, index, info) for info in infos]
 
     def tile(self, window: Window) -> DenseTile | RaggedTile:
         """Return one tile, ready to be read anywhere."""
@@ -77,23 +97,42 @@ class ImzMLReader:
         # In the order of the file, so that reading runs forward through it.
         order = np.argsort(self.index.intensity.offset[rows], kind="stable")
         pixels, rows = pixels[order], rows[order]
+        # An empty array is an empty spectrum: its pixel stays 0.
+        filled = self.index.intensity.length[rows] > 0
+        pixels, rows = pixels[filled], rows[filled]
         shape = (*window.shape, len(self.info.axis))
-        intensity = self.index.intensity.take(rows)
         if self.bins is None or self.bins.exact:
-            return DenseTile(self.ibd, shape, self.info.dtype, pixels, intensity)
-        return RaggedTile(
-            self.ibd, shape, self.info.dtype, pixels, self.index.mz.take(rows), intensity, self.bins
-        )
+            return DenseTile(self.ibd, shape, self.info.dtype, pixels, self.index.intensity.take(rows))
+        return RaggedTile(self._peaks_of(rows), pixels, shape, self.info.dtype, self.bins)
 
     def read_tile(self, window: Window) -> Tile:
         """Read one tile."""
         return self.tile(window).read()
 
+    def open_ibd(self) -> IbdFile:
+        """Open the binary file: any array of the index, as it stands."""
+        return IbdFile(self.ibd)
+
     def survey(self) -> AxisSurvey | None:
         """Look through the m/z values of a processed file; None for a continuous one."""
         if self.info.axis_law == OBSERVED and self.bins is None:
             return None
-        return survey(self.ibd, self.index.mz)
+        rows = self.info.spectrum_index[self.info.acquired]
+        # In the order of the file, so that reading runs forward through it.
+        return survey(self._peaks_of(rows[np.argsort(self.index.mz.offset[rows], kind="stable")]))
+
+    def peaks(self) -> IbdPeaks | None:
+        """Return every peak of a processed file by the number of its spectrum; None for a continuous one."""
+        if self.info.axis_law == OBSERVED and self.bins is None:
+            return None
+        foreign = np.ones(len(self.index), bool)
+        foreign[self.info.spectrum_index[self.info.acquired]] = False
+        return self._peaks_of(np.arange(len(self.index))).without(foreign)
+
+    def _peaks_of(self, rows: NDArray[np.intp]) -> IbdPeaks:
+        source = self.info.source
+        types = np.dtype(source["mz_dtype"]), np.dtype(source["intensity_dtype"])
+        return IbdPeaks(self.ibd, self.index.mz.take(rows), self.index.intensity.take(rows), *types)
 
     def with_axis(self, bins: SpectralBins, law: str) -> ImzMLReader:
         """Return this file on a given axis.
@@ -105,10 +144,14 @@ class ImzMLReader:
         """
         if self.info.axis is not None and self.bins is None:
             raise UsageError(f"{self.path.name} is continuous and keeps its own axis")
-        intensity = self.index.intensity.dtype
-        # Sums of 32-bit floats stay 32-bit; sums of integers need the 53 bits of a double to stay exact.
-        dtype = intensity if bins.exact or intensity == np.float32 else np.dtype(np.float64)
-        info = replace(self.info, axis=bins.centres, axis_law=law, dtype=dtype)
+        intensity = np.dtype(self.info.source["intensity_dtype"])
+        info = replace(
+            self.info,
+            axis=bins.centres,
+            axis_law=law,
+            dtype=intensity if bins.exact else binned_dtype(intensity),
+            bins=None if bins.exact else bins,
+        )
         return replace(self, bins=bins, info=info)
 
     def verify(self) -> dict[str, str]:
@@ -152,23 +195,38 @@ def find_ibd(path: Path) -> Path:
     raise CorruptSource(f"{path} has no .ibd beside it: expected {path.with_suffix('.ibd').name}")
 
 
-def _check_ibd(path: Path, ibd: Path, header: Header, index: SpectrumIndex) -> None:
-    size = ibd.stat().st_size
-    end = max(index.mz.end, index.intensity.end)
-    if end > size:
-        raise CorruptSource(
-            f"{ibd.name} has {size} bytes, {path.name} refers to {end}: the .ibd is truncated or of another file"
-        )
+def _check_uuid(path: Path, ibd: Path, header: Header, on_error: OnError) -> list[str]:
+    """Compare the UUID of the XML with the first bytes of the .ibd; return what the report says of it."""
     declared = _plain_uuid(header.value("fileContent", cv.UUID) or "")
     if not declared:
-        return
-    found = np.empty(16, np.uint8)
-    with IbdFile(ibd) as file:
-        file.read_into(found, 0)
-    if found.tobytes().hex() != declared:
+        return ["no UUID: whether the .imzML and the .ibd are a pair cannot be known"]
+    if ibd.stat().st_size < 16:
         raise CorruptSource(
-            f"{ibd.name} has the UUID {found.tobytes().hex()}, {path.name} declares {declared}: they are not a pair"
+            f"{ibd.name} has {ibd.stat().st_size} bytes, not even the 16 of a UUID: it is truncated"
         )
+    head = np.empty(16, np.uint8)
+    with IbdFile(ibd) as file:
+        file.read_into(head, 0)
+    found = head.tobytes()
+    if found.hex() == declared:
+        return []
+    if UUID(bytes_le=found).hex == declared:
+        return ["the .ibd has the UUID in the byte order of Windows: the same UUID"]
+    message = f"{ibd.name} has the UUID {found.hex()}, {path.name} declares {declared}: they are not a pair"
+    if on_error == "report":
+        return [f"{message}; read all the same, because wrong sources are to be reported"]
+    raise CorruptSource(message)
+
+
+def _check_packed(ibd: Path, index: SpectrumIndex, faults: FaultLog) -> None:
+    """Unpack every compressed array once, so that what is damaged is known before the first tile."""
+    with IbdFile(ibd) as file:
+        for columns in (index.mz, index.intensity):
+            for row in np.flatnonzero(faults.valid & columns.packed).tolist():
+                try:
+                    file.array(columns, row)
+                except CorruptSource as error:
+                    faults.fault(str(error), np.array([row]))
 
 
 def _plain_uuid(text: str) -> str:

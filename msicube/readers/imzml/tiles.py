@@ -1,9 +1,8 @@
-"""Reading the spectra of one tile from an .ibd."""
+"""Reading the .ibd: arrays by position, and tiles of spectra that share the cube's axis."""
 
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msicube.axis import SpectralBins
 from msicube.errors import CorruptSource
-from msicube.readers.base import BinningTally, Tile
+from msicube.readers.base import Tile
+from msicube.readers.imzml.compression import unpack
 from msicube.readers.imzml.index import ArrayColumns
 
 
 @dataclass(frozen=True)
-class _ImzMLTile:
-    """The index of one tile.
+class DenseTile:
+    """A tile of spectra that all lie on the cube's axis: intensities are copied bit for bit.
 
     Attributes
     ----------
@@ -32,18 +31,14 @@ class _ImzMLTile:
         Of the tile.
     pixels
         ``(n,)`` flat positions in the tile, in the order of the spectra in the file.
+    intensity
+        Where the arrays lie.
     """
 
     path: Path
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     pixels: NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class DenseTile(_ImzMLTile):
-    """A tile of spectra that all lie on the cube's axis: intensities are copied bit for bit."""
-
     intensity: ArrayColumns
 
     def read(self) -> Tile:
@@ -51,7 +46,7 @@ class DenseTile(_ImzMLTile):
         values = np.zeros(self.shape, self.dtype)
         flat = values.reshape(-1, self.shape[2])
         with IbdFile(self.path) as ibd:
-            if self.intensity.compression == "none":
+            if self.intensity.kinds == [(self.dtype, "none")]:
                 for start, stop in self._runs():
                     first = int(self.pixels[start])
                     ibd.read_into(flat[first : first + stop - start], int(self.intensity.offset[start]))
@@ -68,53 +63,6 @@ class DenseTile(_ImzMLTile):
         joined = (np.diff(self.intensity.offset) == step) & (np.diff(self.pixels) == 1)
         bounds = np.concatenate([[0], np.flatnonzero(~joined) + 1, [len(self.pixels)]])
         yield from zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-
-
-@dataclass(frozen=True)
-class RaggedTile(_ImzMLTile):
-    """A tile of spectra with an m/z array each: intensities are summed into channels."""
-
-    mz: ArrayColumns
-    intensity: ArrayColumns
-    bins: SpectralBins
-
-    def read(self) -> Tile:
-        """Read the tile; see :class:`msicube.readers.TileSource`."""
-        values = np.zeros(self.shape, self.dtype)
-        flat = values.reshape(-1, self.shape[2])
-        tally = BinningTally()
-        with IbdFile(self.path) as ibd:
-            for row, pixel in enumerate(self.pixels):
-                mz, intensity = ibd.array(self.mz, row), ibd.array(self.intensity, row)
-                spectrum, counted = bin_spectrum(mz, intensity, self.bins)
-                flat[pixel] = spectrum
-                tally += counted
-        return Tile(values, tally)
-
-
-def bin_spectrum(
-    mz: NDArray[Any], intensity: NDArray[Any], bins: SpectralBins
-) -> tuple[NDArray[np.float64], BinningTally]:
-    """Sum the peaks of one spectrum into channels; intensity is conserved.
-
-    Parameters
-    ----------
-    mz, intensity
-        ``(peak,)``, in any order.
-    bins
-        The channels.
-
-    Returns
-    -------
-    spectrum : (channel,) float64
-    tally : BinningTally
-    """
-    channel = bins.assign(mz)
-    inside = channel >= 0
-    spectrum = np.bincount(channel[inside], intensity[inside], len(bins)).astype(np.float64, copy=False)
-    finite = np.isfinite(intensity)
-    total = float(intensity.sum(dtype=np.float64, where=finite))
-    return spectrum, BinningTally(len(mz), int(len(mz) - inside.sum()), total)
 
 
 class IbdFile:
@@ -160,22 +108,24 @@ class IbdFile:
         CorruptSource
             The file ends before, or a compressed array does not unpack to the declared length.
         """
-        length, encoded = int(columns.length[row]), int(columns.encoded[row])
-        if columns.compression == "none":
-            out = np.empty(length, columns.dtype)
-            self.read_into(out, int(columns.offset[row]))
-            return out
-        packed = np.empty(encoded, np.uint8)
+        packed = np.empty(int(columns.encoded[row]), np.uint8)
         self.read_into(packed, int(columns.offset[row]))
-        expected = length * columns.dtype.itemsize
-        unpacker = zlib.decompressobj()
-        try:
-            # One byte more than declared is enough to see that there is too much, and bounds what is unpacked.
-            plain = unpacker.decompress(packed.data, expected + 1)
-        except zlib.error as error:
-            raise CorruptSource(f"{self.path.name}: a zlib array does not unpack ({error})") from error
-        if len(plain) != expected:
-            raise CorruptSource(
-                f"{self.path.name}: a zlib array unpacks to another length than the declared {expected} bytes"
-            )
-        return np.frombuffer(plain, columns.dtype)
+        return decode(packed.data, columns, row, self.path)
+
+
+def decode(data: memoryview, columns: ArrayColumns, row: int, path: Path) -> NDArray[Any]:
+    """Return the values of one binary array from its bytes in the file.
+
+    Raises
+    ------
+    CorruptSource
+        A compressed array does not unpack to the declared length.
+    """
+    dtype, compression = columns.form(row)
+    if compression == "none":
+        return np.frombuffer(data, dtype)
+    try:
+        plain = unpack(bytes(data), compression, int(columns.length[row]) * dtype.itemsize)
+    except ValueError as error:
+        raise CorruptSource(f"{path.name}: a {compression} array does not unpack: {error}") from error
+    return np.frombuffer(plain, dtype)

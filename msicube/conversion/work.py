@@ -1,0 +1,142 @@
+"""What converting files and rebinning stored peaks share: the options, and one slide from its plan to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from msicube.bytesize import format_bytes, parse_bytes
+from msicube.codecs import CODECS
+from msicube.conversion.report import SlideReport
+from msicube.conversion.slide import Progress, SlidePlan, convert_slide
+from msicube.errors import MemoryLimitError, UsageError
+from msicube.readers import CubeReader, OnError
+from msicube.scheduling import SchedulerLike, default_workers
+from msicube.store import Location
+from msicube.store.study import create_study
+
+#: What the process takes before any tile: the interpreter, NumPy, Zarr, Dask and the index of the source.
+BASE_MEMORY = 256 * 2**20
+#: A tile in flight holds its values, its encoded chunks and the joined shard; the block of sums is small beside them.
+TILE_COPIES = 3.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments that every slide of one command shares; :func:`msicube.convert` says what they mean."""
+
+    study: Location
+    samples: Mapping[str, Mapping[str, Any]] | None
+    shard_bytes: int
+    memory: int
+    codec: str
+    keep_peaks: bool
+    verify: bool
+    on_error: OnError
+    scheduler: SchedulerLike
+    workers: int
+    progress: Progress | None
+
+    @classmethod
+    def of(
+        cls,
+        study: Location,
+        *,
+        memory_limit: str | int,
+        shard_size: str | int,
+        codec: str,
+        scheduler: SchedulerLike,
+        workers: int | None,
+        progress: Progress | None,
+        samples: Mapping[str, Mapping[str, Any]] | None = None,
+        keep_peaks: bool = True,
+        verify: bool = True,
+        on_error: OnError = "stop",
+    ) -> Options:
+        """Parse and check the arguments as the user gave them.
+
+        Raises
+        ------
+        UsageError
+            No such codec, or a size that is none.
+        """
+        if codec not in CODECS:
+            raise UsageError(f'unknown codec "{codec}": choose one of {", ".join(CODECS)}')
+        return cls(
+            study=study,
+            samples=samples,
+            shard_bytes=parse_bytes(shard_size),
+            memory=parse_bytes(memory_limit),
+            codec=codec,
+            keep_peaks=keep_peaks,
+            verify=verify,
+            on_error=on_error,
+            scheduler=scheduler,
+            workers=workers or default_workers(),
+            progress=progress,
+        )
+
+
+def plan_slide(
+    name: str, reader: CubeReader, options: Options, *, sample: dict[str, Any], **rest: Any
+) -> SlidePlan:
+    """Plan a slide; ``reader`` has its axis."""
+    return SlidePlan.of(
+        name,
+        reader,
+        shard_bytes=options.shard_bytes,
+        codec=options.codec,
+        keep_peaks=options.keep_peaks,
+        sample=sample,
+        **rest,
+    )
+
+
+def write_slide(plan: SlidePlan, row: SlideReport, options: Options) -> SlideReport:
+    """Write a slide into its study and complete its row of the report.
+
+    Raises
+    ------
+    MemoryLimitError
+        Not even one tile fits.
+    """
+    workers = affordable(plan, options)
+    info = plan.reader.info
+    # Only now: a command all of whose sources are broken leaves no empty study behind.
+    create_study(options.study, modality=info.modality)
+    result = convert_slide(
+        plan, options.study, scheduler=options.scheduler, workers=workers, progress=options.progress
+    )
+    counts = {
+        **result.to_json(),
+        "channels": plan.tiles.shape[2],
+        "remarks": (*info.remarks, *plan.remarks),
+        "masked": info.masked,
+    }
+    return replace(row, status="converted", stored_bytes=result.stored_bytes, **stored_counts(counts))
+
+
+def stored_counts(conversion: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a stored conversion report that a row has too."""
+    counts = {f.name: conversion[f.name] for f in fields(SlideReport) if f.name in conversion}
+    return {**counts, "remarks": tuple(counts.get("remarks", ()))}
+
+
+def affordable(plan: SlidePlan, options: Options) -> int:
+    """Return how many tiles can be in flight within the memory limit.
+
+    Raises
+    ------
+    MemoryLimitError
+        Not even one.
+    """
+    each = int(plan.shard_bytes * TILE_COPIES)
+    fits = (options.memory - BASE_MEMORY) // each
+    if fits < 1:
+        raise MemoryLimitError(
+            f"a memory limit of {format_bytes(options.memory)} is too small: {plan.name} needs "
+            f"{format_bytes(BASE_MEMORY + each)} for one tile of {format_bytes(plan.shard_bytes)}; raise the limit or "
+            f"choose smaller shards (--shard-size)"
+        )
+    return min(options.workers, fits)

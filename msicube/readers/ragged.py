@@ -1,0 +1,222 @@
+"""Spectra with an m/z array each: how a source of them is read, surveyed and summed into channels.
+
+What a format has to give is a :class:`PeakSource`; everything here works on runs of spectra whose peaks lie one after
+the other, so that the interpreter is entered once for many spectra and memory is bounded by the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.axis import SpectralBins, suggest_law
+from msicube.readers.base import AxisSurvey, BinningTally, CubeReader, Tile
+
+#: Peaks that are worked on at a time: some megabytes of arrays.
+BLOCK_PEAKS = 2**17
+#: m/z above this are damaged values: no instrument reaches them, and one alone would stretch an axis without end.
+MAX_MZ = 1e6
+SPACING_SPECTRA = 64
+
+
+class Peaks(NamedTuple):
+    """The peaks of some spectra, one spectrum after the other.
+
+    Attributes
+    ----------
+    mz, intensity
+        ``(peak,)`` in the source's types and order.
+    """
+
+    mz: NDArray[Any]
+    intensity: NDArray[Any]
+
+
+class PeakSource(Protocol):
+    """Every (m/z, intensity) pair of a ragged source; picklable, read from any thread or process."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """``(spectrum,)`` pairs of each spectrum; 0 for a spectrum that the cube does not hold."""
+
+    @property
+    def mz_dtype(self) -> np.dtype[Any]:
+        """Of the m/z values."""
+
+    @property
+    def intensity_dtype(self) -> np.dtype[Any]:
+        """Of the intensities."""
+
+    def take(self, rows: NDArray[np.intp]) -> Self:
+        """Return some of the spectra, in the order of ``rows``; it pickles to little more than their index."""
+
+    def read(self, start: int, stop: int) -> Peaks:
+        """Read the spectra ``start`` to ``stop``.
+
+        Raises
+        ------
+        CorruptSource, CorruptStore
+            They cannot be read as the index promises.
+        """
+
+    def read_mz(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the m/z values alone."""
+
+
+@runtime_checkable
+class RaggedReader(CubeReader, Protocol):
+    """A reader of a format that knows spectra with an m/z array each."""
+
+    def peaks(self) -> PeakSource | None:
+        """Return every peak by the number of its spectrum in the source; None where all spectra share one axis."""
+
+
+def binned_dtype(intensity: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of binned intensities.
+
+    Sums of 32-bit floats stay 32-bit; sums of integers need the 53 bits of a double to stay exact.
+    """
+    return intensity if intensity == np.float32 else np.dtype(np.float64)
+
+
+def runs(lengths: NDArray[np.int64], limit: int = BLOCK_PEAKS) -> Iterator[tuple[int, int]]:
+    """Cut spectra into runs of at most ``limit`` peaks, one spectrum at the least."""
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < len(lengths):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        yield start, stop
+        start = stop
+
+
+@dataclass(frozen=True)
+class RaggedTile:
+    """A tile of spectra with an m/z array each: intensities are summed into channels.
+
+    Attributes
+    ----------
+    peaks
+        The spectra of the tile.
+    pixels
+        ``(spectrum,)`` their flat positions in the tile.
+    shape
+        ``(y, x, channel)`` of the tile.
+    dtype
+        Of the tile.
+    bins
+        The channels.
+    """
+
+    peaks: PeakSource
+    pixels: NDArray[np.intp]
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    bins: SpectralBins
+
+    def read(self) -> Tile:
+        """Read the tile; see :class:`msicube.readers.TileSource`."""
+        values = np.zeros(self.shape, self.dtype)
+        flat = values.reshape(-1, self.shape[2])
+        tally = BinningTally()
+        lengths = self.peaks.lengths
+        for start, stop in runs(lengths):
+            block = self.peaks.read(start, stop)
+            tally += bin_peaks(block, lengths[start:stop], self.bins, flat, self.pixels[start:stop])
+        return Tile(values, tally)
+
+
+def bin_peaks(
+    peaks: Peaks,
+    lengths: NDArray[np.int64],
+    bins: SpectralBins,
+    out: NDArray[Any],
+    rows: NDArray[np.intp],
+) -> BinningTally:
+    """Sum the peaks of many spectra into channels; intensity is conserved.
+
+    The peaks of a channel are added in the order in which they come, in float64, whatever the other spectra are.
+
+    Parameters
+    ----------
+    peaks, lengths
+        The spectra, ``(spectrum,)`` pairs of each.
+    bins
+        The channels.
+    out
+        ``(row, channel)``; channels without a peak are left as they are.
+    rows
+        ``(spectrum,)`` where each spectrum goes.
+    """
+    channel = bins.assign(peaks.mz)
+    inside = channel >= 0
+    row = np.repeat(rows, lengths)
+    kept = int(np.count_nonzero(inside))
+    intensity = peaks.intensity
+    if kept < len(channel):
+        channel, row, intensity = channel[inside], row[inside], intensity[inside]
+    place = row * out.shape[1] + channel
+    if kept and (place[1:] < place[:-1]).any():
+        order = np.argsort(place, kind="stable")
+        place, intensity = place[order], intensity[order]
+    # Equal places are neighbours now: number them, and sum by that number rather than by channel.
+    first = np.ones(kept, bool)
+    np.not_equal(place[1:], place[:-1], out=first[1:])
+    # Damaged values may be signalling NaN or overflow: they are kept as they are and counted, not warned about.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.bincount(np.cumsum(first) - 1, intensity) if kept else np.zeros(0)
+        out.reshape(-1)[place[first]] = sums.astype(out.dtype)
+        finite = np.isfinite(peaks.intensity)
+        total = float(peaks.intensity.sum(dtype=np.float64, where=finite))
+    return BinningTally(len(peaks.mz), len(peaks.mz) - kept, total)
+
+
+def survey(source: PeakSource) -> AxisSurvey:
+    """Look through every m/z value once: range, spacing, and whether all spectra share one axis.
+
+    Parameters
+    ----------
+    source
+        The spectra.
+    """
+    lengths = source.lengths
+    lowest, highest = np.inf, -np.inf
+    spacing: list[NDArray[np.float64]] = []
+    common: NDArray[Any] | None = None
+    all_equal = len(np.unique(lengths)) == 1
+    sampled = np.unique(np.linspace(0, len(lengths) - 1, SPACING_SPECTRA).astype(np.intp))
+    for start, stop in runs(lengths):
+        mz = source.read_mz(start, stop)
+        if all_equal:
+            block = mz.reshape(stop - start, -1)
+            common = block[0].copy() if common is None else common
+            all_equal = bool((block == common).all())
+        plausible = mz[plausible_mz(mz)]
+        if len(plausible):
+            lowest, highest = min(lowest, float(plausible.min())), max(highest, float(plausible.max()))
+        ends = np.cumsum(lengths[start:stop])
+        for number in sampled[(sampled >= start) & (sampled < stop)] - start:
+            one = mz[ends[number] - lengths[start + number] : ends[number]]
+            spacing.append(np.sort(one[plausible_mz(one)]).astype(np.float64))
+    return AxisSurvey(
+        lowest if np.isfinite(lowest) else np.nan,
+        highest if np.isfinite(highest) else np.nan,
+        suggest_law(np.concatenate([np.diff(s) for s in spacing]), np.concatenate([s[1:] for s in spacing])),
+        _usable(common) if all_equal else None,
+    )
+
+
+def plausible_mz(mz: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which values can be an m/z at all; only these take part in planning an axis."""
+    return (mz > 0) & (mz <= MAX_MZ)
+
+
+def _usable(axis: NDArray[Any] | None) -> NDArray[np.float64] | None:
+    """Return an axis that can serve as one: finite and strictly ascending."""
+    if axis is None or not len(axis) or not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
+        return None
+    return axis.astype(np.float64)
