@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from msicube.conversion import convert, export, rebin
+    from msicube.conversion import convert, export, plan, rebin
     from msicube.errors import MSICubeError
     from msicube.experiments import report, train
     from msicube.preprocess import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "convert": "msicube.conversion",
     "export": "msicube.conversion",
+    "plan": "msicube.conversion",
     "rebin": "msicube.conversion",
     "MSICubeError": "msicube.errors",
     "report": "msicube.experiments",
@@ -67,6 +68,7 @@ __all__ = [
     "export",
     "open_source",
     "open_study",
+    "plan",
     "rebin",
     "report",
     "simulate_msi",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from msicube.cli.common import AXIS_LAW, SIZE, Reporter, json_option, scheduler_option, workers_option
-from msicube.cli.conversion_report import show
+from msicube.cli.conversion_report import show, show_plan
 from msicube.codecs import CODECS, DEFAULT_CODEC
 
 
@@ -36,18 +36,22 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
     show_default=True,
     help="At a source that is wrong: stop, go on with the others, or mask what is wrong and name it in the report.",
 )
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @scheduler_option
 @workers_option
 @json_option
-def command(as_json: bool, **arguments: Any) -> int:
+def command(dry_run: bool, as_json: bool, **arguments: Any) -> int:
     """Convert imzML files or folders of them into a study.
 
     Each source becomes one slide. The same command run again goes on where it stopped. A source that fails does not
     stop the others; the exit code is 1 then.
     """
-    from msicube.conversion import convert
+    from msicube.conversion import convert, plan
 
     sources, study = arguments.pop("sources"), arguments.pop("study")
+    if dry_run:
+        needed = {name: value for name, value in arguments.items() if name not in ("verify", "scheduler")}
+        return show_plan(plan(sources, study, **needed), as_json=as_json)
     with Reporter("converting") as reporter:
         report = convert(sources, study, progress=reporter.update, **arguments)
     return show(report, as_json=as_json)

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from msicube.conversion.exporting import ExportReport, export
+from msicube.conversion.forecast import ConversionPlan, SlideForecast, plan
 from msicube.conversion.rebinning import rebin
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.run import convert
 
-__all__ = ["ConversionReport", "ExportReport", "SlideReport", "convert", "export", "rebin"]
+__all__ = [
+    "ConversionPlan",
+    "ConversionReport",
+    "ExportReport",
+    "SlideForecast",
+    "SlideReport",
+    "convert",
+    "export",
+    "plan",
+    "rebin",
+]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,27 +12,23 @@ from msicube.codecs import DEFAULT_CODEC
 from msicube.conversion.axis_plan import AxisPlan, plan_axis
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.slide import Progress
+from msicube.conversion.sources import (
+    Source,
+    check_present,
+    guarded,
+    readers_of,
+    sample_remarks,
+    survey_sources,
+)
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
-from msicube.errors import CorruptSource, MSICubeError, SlideExists, UsageError
-from msicube.readers import AxisSurvey, CubeReader, find_sources, open_sources
+from msicube.errors import CorruptSource
+from msicube.readers import CubeReader, find_sources
 from msicube.samples import read_samples
 from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
 from msicube.store.draft import METADATA, group_metadata
 from msicube.store.lock import write_lock
 from msicube.store.study import find_study
-
-
-@dataclass
-class _Source:
-    """A source on its way into the study."""
-
-    path: Path
-    name: str
-    reader: CubeReader | None = None
-    survey: AxisSurvey | None = None
-    error: MSICubeError | None = None
-    seconds: float = field(default=0.0)
 
 
 def convert(
@@ -122,87 +117,31 @@ def convert(
         workers=workers,
         progress=progress,
     )
-    items = [_Source(path, path.stem) for path in found]
-    _check_names(items)
     with write_lock(location):
         existing = find_study(location)
-        items = [plane for item in items for plane in _planes(item, options, on_error)]
-        _check_names(items)
-        for item in items:
-            _guard(item, on_error, lambda item=item: _survey(item, existing))
-        plan = plan_axis({i.name: (i.reader, i.survey) for i in items if i.reader}, mz_axis, existing)
+        items = survey_sources(found, existing, options, on_error)
+        plan = plan_axis(readers_of(items), mz_axis, existing)
         rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
-    return ConversionReport(location.url, rows, tuple(_sample_remarks(items, options)))
-
-
-def _check_names(items: list[_Source]) -> None:
-    """Check that every slide has a name of its own.
-
-    Raises
-    ------
-    UsageError
-        Two slides of one name, or a name that the store keeps for itself.
-    """
-    seen: dict[str, Path] = {}
-    for item in items:
-        if item.name.startswith(("_", ".")):
-            raise UsageError(
-                f"{item.path}: slide names must not start with '{item.name[0]}'; rename the file"
-            )
-        if item.name in seen:
-            raise UsageError(
-                f"{seen[item.name]} and {item.path} would both be the slide {item.name}: rename one"
-            )
-        seen[item.name] = item.path
-
-
-def _guard(item: _Source, on_error: str, action: Any) -> Any:
-    """Run a step of one source; note its error where the others are to go on."""
-    started = time.perf_counter()
-    try:
-        return action()
-    except MSICubeError as error:
-        if on_error == "stop":
-            raise
-        item.error = error
-        return None
-    finally:
-        item.seconds += time.perf_counter() - started
-
-
-def _planes(item: _Source, options: Options, on_error: str) -> list[_Source]:
-    """Open a source; a stack becomes one slide for each plane."""
-    readers = _guard(item, on_error, lambda: open_sources(item.path, on_error=options.on_error))
-    if not readers:
-        return [item]
-    return [
-        _Source(item.path, reader.info.name, reader, seconds=item.seconds / len(readers))
-        for reader in readers
-    ]
-
-
-def _survey(item: _Source, study: Study | None) -> None:
-    """Look through the axis of a source, unless its slide is there and needs none."""
-    if item.reader is not None and (study is None or item.name not in study):
-        item.survey = item.reader.survey()
+    return ConversionReport(location.url, rows, tuple(sample_remarks(items, options)))
 
 
 def _convert_one(
-    item: _Source, axis: AxisPlan, study: Study | None, options: Options, on_error: str
+    item: Source, axis: AxisPlan, study: Study | None, options: Options, on_error: str
 ) -> SlideReport:
     row = SlideReport(item.name, str(item.path), "failed")
     if item.error is None:
-        row = _guard(item, on_error, lambda: _write(item, axis, study, options)) or row
+        row = guarded(item, on_error, lambda: _write(item, axis, study, options)) or row
     return replace(row, seconds=item.seconds, error=str(item.error) if item.error else None)
 
 
-def _write(item: _Source, axis: AxisPlan, study: Study | None, options: Options) -> SlideReport:
+def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) -> SlideReport:
     reader = item.reader
     assert reader is not None
     row = SlideReport(item.name, str(item.path), "present", source_bytes=_source_bytes(item.path))
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:
-        _check_present(item, study, options.samples is not None, sample)
+        check_present(item, study)
+        _update_sample(item.name, study, options, sample)
         return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
     checksums, remarks = _verified(reader, options)
     plan = plan_slide(
@@ -231,31 +170,11 @@ def _verified(reader: CubeReader, options: Options) -> tuple[dict[str, str], tup
     return met, (remark,) if missed else ()
 
 
-def _check_present(item: _Source, study: Study, has_samples: bool, sample: dict[str, Any]) -> None:
-    """Check that a slide came from this source, and give it its row of the samples table.
-
-    Raises
-    ------
-    SlideExists
-        It came from another.
-    """
-    attrs = study.slide_attrs[item.name]
-    stored = {key: value for key, value in attrs["source"].items() if key != "verified"}
-    assert item.reader is not None
-    if stored != item.reader.info.source:
-        raise SlideExists(
-            f"the study has a slide {item.name} from another file (UUID {stored.get('uuid')}) than {item.path} (UUID "
-            f"{item.reader.info.source.get('uuid')}): rename the file, or remove the slide first"
-        )
-    if has_samples and attrs.get("sample") != sample:
-        (study.location / item.name / METADATA).put(group_metadata({**attrs, "sample": sample}))
-
-
-def _sample_remarks(items: list[_Source], options: Options) -> list[str]:
-    if options.samples is None:
-        return []
-    missing = [item.name for item in items if item.name not in options.samples]
-    return [f"no row in the samples table: {', '.join(missing)}"] if missing else []
+def _update_sample(name: str, study: Study, options: Options, sample: dict[str, Any]) -> None:
+    """Give a slide that is there its row of the samples table."""
+    attrs = study.slide_attrs[name]
+    if options.samples is not None and attrs.get("sample") != sample:
+        (study.location / name / METADATA).put(group_metadata({**attrs, "sample": sample}))
 
 
 def _source_bytes(path: Path) -> int:

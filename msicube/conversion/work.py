@@ -131,12 +131,16 @@ def affordable(plan: SlidePlan, options: Options) -> int:
     MemoryLimitError
         Not even one.
     """
-    each = int(plan.shard_bytes * TILE_COPIES)
-    fits = (options.memory - BASE_MEMORY) // each
+    fits = (options.memory - BASE_MEMORY) // int(plan.shard_bytes * TILE_COPIES)
     if fits < 1:
         raise MemoryLimitError(
             f"a memory limit of {format_bytes(options.memory)} is too small: {plan.name} needs "
-            f"{format_bytes(BASE_MEMORY + each)} for one tile of {format_bytes(plan.shard_bytes)}; raise the limit or "
-            f"choose smaller shards (--shard-size)"
+            f"{format_bytes(memory_needed(plan, 1))} for one tile of {format_bytes(plan.shard_bytes)}; raise the limit "
+            f"or choose smaller shards (--shard-size)"
         )
     return min(options.workers, fits)
+
+
+def memory_needed(plan: SlidePlan, workers: int) -> int:
+    """Return the bound on the process with so many tiles in flight."""
+    return BASE_MEMORY + workers * int(plan.shard_bytes * TILE_COPIES)

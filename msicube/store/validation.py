@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from msicube import schema
 from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import CorruptStore, MSICubeError, UsageError
-from msicube.readers import CubeReader, TileSource, find_sources, open_source
+from msicube.readers import CubeReader, TileSource, find_sources, open_sources
 from msicube.readers.independent import independent_tile, release
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store.cube import CubeArray
@@ -124,11 +124,13 @@ def _match(
     study: Study, names: list[str], sources: Iterable[str | os.PathLike[str]]
 ) -> dict[str, CubeReader]:
     """Open the source of each slide."""
-    readers = {}
+    readers: dict[str, CubeReader] = {}
     for path in find_sources(sources):
-        if path.stem not in study:
+        # What is wrong with a source was masked when it was converted, or it was not: then the masks differ.
+        planes = {reader.info.name: reader for reader in open_sources(path, on_error="report")}
+        if not set(planes) & set(study):
             raise UsageError(f"{path} has no slide in {study.path}: convert it, or leave it out")
-        readers[path.stem] = open_source(path)
+        readers |= planes
     missing = [name for name in names if name not in readers]
     if missing:
         raise UsageError(

@@ -221,3 +221,47 @@ def test_shards_stay_within_their_bound() -> None:
     assert [a for a, _ in layout.spans()[1:]] == [b for _, b in layout.spans()[:-1]]
     assert PeakLayout.of(5, 12, 2**20).spans() == [(0, 5)]
     assert PeakLayout.of(0, 12, 2**20).spans() == []
+
+
+def test_each_plane_of_a_stack_keeps_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "one.imzML"
+    spectra = write_processed(path)
+    text = path.read_text()
+    z = '<cvParam cvRef="IMS" accession="IMS:1000052" name="position z" value="{}"/></scan>'
+    half = len(spectra) // 2
+    text = text.replace("</scan>", z.format(1), half).replace("\n</scan>", "\n" + z.format(2))
+    path.write_text(text)
+    mc.convert(path, tmp_path / "s.zarr", mz_axis=AXIS)
+    study = mc.open_study(tmp_path / "s.zarr")
+    assert study.slides == ["one_z1", "one_z2"]
+    for name, rows in (("one_z1", range(half)), ("one_z2", range(half, len(spectra)))):
+        peaks = study.peaks(name)
+        assert peaks is not None
+        assert np.flatnonzero(peaks.lengths).tolist() == [row for row in rows if len(spectra[row][0])]
+        np.testing.assert_array_equal(
+            peaks.read(0, len(spectra)).mz, np.concatenate([spectra[row][0] for row in rows])
+        )
+    assert mc.validate(study, sources=[path]) == []
+    mc.rebin(study, mz_axis="da:5")
+    assert mc.validate(mc.open_study(study.path), sources=[path]) == []
+
+
+def test_a_masked_spectrum_has_no_peaks(tmp_path: Path) -> None:
+    path = tmp_path / "one.imzML"
+    spectra = write_processed(path)
+    wrong = 'accession="IMS:1000102" name="external offset" value="'
+    text = path.read_text()
+    at = text.index(wrong, len(text) // 2) + len(wrong)
+    path.write_text(text[:at] + "9" + text[at:])
+    row = mc.convert(path, tmp_path / "s.zarr", mz_axis=AXIS, on_error="report").slides[0]
+    assert row.masked == 1
+    study = mc.open_study(tmp_path / "s.zarr")
+    peaks = study.peaks("one")
+    assert peaks is not None
+    assert len(peaks.lengths) == len(spectra)
+    missing = set(range(len(spectra))) - set(study.small("one", "spectrum_index").ravel().tolist())
+    assert len(missing) == 1
+    assert peaks.lengths[missing.pop()] == 0
+    assert mc.validate(study, sources=[path]) == []
+    report = mc.export(study, "one", tmp_path / "back.imzML")
+    assert report.spectra == len(spectra) - 1

@@ -138,6 +138,16 @@ def test_every_layout_of_the_file_reads_the_same(
     np.testing.assert_array_equal(taken.lengths, np.array(sizes)[rows])
 
 
+def test_arrays_of_changing_types_come_in_the_type_that_holds_them_all(tmp_path: Path) -> None:
+    path = tmp_path / "x.ibd"
+    path.write_bytes(np.array([1.5, 2.5], "<f4").tobytes() + np.array([1 / 3], "<f8").tobytes())
+    codes = [next(i for i, kind in enumerate(KINDS) if kind == (name, "none")) for name in ("<f4", "<f8")]
+    columns = ArrayColumns.of(np.array([0, 8]), np.array([2, 1]), np.array([0, 0]), np.array(codes))
+    source = IbdPeaks(path, columns, columns, DOUBLE, DOUBLE)
+    np.testing.assert_array_equal(source.read_mz(0, 2), [1.5, 2.5, 1 / 3])
+    assert source.read_mz(0, 1).dtype == DOUBLE
+
+
 def test_a_file_that_ends_too_early_and_a_damaged_array_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "x.ibd"
     path.write_bytes(bytes(40))
