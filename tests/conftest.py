@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ from msicube.simulate import SimulationReport, simulate_msi
 from msicube.store import Study
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_index_cache() -> Iterator[None]:
+    """Nothing is written into the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSICUBE_INDEX_CACHE", "off")
+        yield
 
 
 @pytest.fixture(scope="session")

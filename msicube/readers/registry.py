@@ -13,7 +13,9 @@ from msicube.readers.base import CubeReader, OnError
 ENDINGS: dict[str, str] = {".imzml": "imzML"}
 
 
-def open_source(path: str | os.PathLike[str], *, on_error: OnError = "stop") -> CubeReader:
+def open_source(
+    path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
+) -> CubeReader:
     """Open a source file that holds one cube: its metadata and index are read, its spectra are not.
 
     Parameters
@@ -23,6 +25,10 @@ def open_source(path: str | os.PathLike[str], *, on_error: OnError = "stop") -> 
     on_error
         ``"stop"`` raises the first thing that is wrong; ``"report"`` masks spectra that are wrong and names each of
         them in ``info.remarks``.
+    index_cache
+        Where the index of a large file is kept for the next time: a folder, ``"beside"`` the source (or the folder,
+        where that cannot be written), or ``"off"``. None takes the environment variable ``MSICUBE_INDEX_CACHE``, and
+        without it the folder ``$XDG_CACHE_HOME/msicube``.
 
     Returns
     -------
@@ -38,7 +44,7 @@ def open_source(path: str | os.PathLike[str], *, on_error: OnError = "stop") -> 
     UsageError
         The file is a stack of several planes; :func:`open_sources` opens them all.
     """
-    readers = open_sources(path, on_error=on_error)
+    readers = open_sources(path, on_error=on_error, index_cache=index_cache)
     if len(readers) > 1:
         names = ", ".join(reader.info.name for reader in readers)
         raise UsageError(
@@ -47,7 +53,9 @@ def open_source(path: str | os.PathLike[str], *, on_error: OnError = "stop") -> 
     return readers[0]
 
 
-def open_sources(path: str | os.PathLike[str], *, on_error: OnError = "stop") -> list[CubeReader]:
+def open_sources(
+    path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
+) -> list[CubeReader]:
     """Open every cube of a source file; a 3D stack has one for each plane, named ``<file>_z<plane>``.
 
     Parameters and errors are those of :func:`open_source`.
@@ -58,7 +66,7 @@ def open_sources(path: str | os.PathLike[str], *, on_error: OnError = "stop") ->
     if _format_of(path) == "imzML":
         from msicube.readers.imzml import ImzMLReader
 
-        return list(ImzMLReader.open(path, on_error=on_error))
+        return list(ImzMLReader.open(path, on_error=on_error, index_cache=index_cache))
     raise UnknownFormat(
         f"{path}: no reader takes files that end in '{path.suffix}'; known: {', '.join(ENDINGS)}"
     )

@@ -49,7 +49,8 @@ def describe(
     axis = _read_axis(ibd, index) if continuous else None
     size = _pixel_size(header, remarks)
     mode = "continuous" if continuous else "processed"
-    planes = np.unique(index.z[index.valid]).tolist()
+    z = index.z[index.valid]
+    planes = [int(z[0])] if (z == z[0]).all() else np.unique(z).tolist()
     infos = []
     for plane in planes:
         grid, origin = pixel_grid(index, plane)
@@ -157,9 +158,7 @@ def _is_continuous(header: Header, index: SpectrumIndex, remarks: list[str]) -> 
         if header.has("fileContent", accession)
     }
     mz = index.mz.take(index.valid)
-    shared = (
-        all(len(np.unique(column)) == 1 for column in (mz.offset, mz.length, mz.kind)) and mz.length[0] > 0
-    )
+    shared = mz.length[0] > 0 and all((c == c[0]).all() for c in (mz.offset, mz.length, mz.kind))
     if len(mz.offset) == 1 and declared == {"processed"}:
         return False
     mode = "continuous" if shared else "processed"

@@ -62,7 +62,7 @@ class ArrayColumns:
     @property
     def kinds(self) -> list[tuple[np.dtype[Any], str]]:
         """NumPy types and compressions that occur."""
-        return [(_DTYPES[code], KINDS[code][1]) for code in np.unique(self.kind)]
+        return [(_DTYPES[code], KINDS[code][1]) for code in np.flatnonzero(np.bincount(self.kind))]
 
     @property
     def dtype(self) -> np.dtype[Any]:

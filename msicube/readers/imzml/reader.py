@@ -14,13 +14,13 @@ from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import AxisRequired, CorruptSource, UsageError
 from msicube.readers.base import AxisSurvey, CubeInfo, OnError, Tile
 from msicube.readers.imzml import vocabulary as cv
+from msicube.readers.imzml.cache import cached_scan
 from msicube.readers.imzml.describe import check_positions, describe
 from msicube.readers.imzml.faults import FaultLog
 from msicube.readers.imzml.index import SpectrumIndex
 from msicube.readers.imzml.peaks import IbdPeaks
 from msicube.readers.imzml.resolve import resolve
 from msicube.readers.imzml.rows import Header
-from msicube.readers.imzml.scan import scan
 from msicube.readers.imzml.tiles import DenseTile, IbdFile
 from msicube.readers.ragged import RaggedTile, binned_dtype, survey
 from msicube.tiling import Window
@@ -54,8 +54,19 @@ class ImzMLReader:
     bins: SpectralBins | None = None
 
     @classmethod
-    def open(cls, path: Path, *, on_error: OnError = "stop") -> list[ImzMLReader]:
+    def open(
+        cls, path: Path, *, on_error: OnError = "stop", index_cache: str | None = None
+    ) -> list[ImzMLReader]:
         """Read the XML, check it against the .ibd, and read the axis of a continuous file.
+
+        Parameters
+        ----------
+        path
+            The .imzML.
+        on_error
+            Whether spectra that are wrong are an error, or masked and named.
+        index_cache
+            Where the index is kept: a folder, ``"beside"`` the file, or ``"off"``.
 
         Returns
         -------
@@ -69,7 +80,7 @@ class ImzMLReader:
             that is wrong, and an .ibd of another UUID.
         """
         ibd = find_ibd(path)
-        header, table = scan(path)
+        header, table = cached_scan(path, ibd, cache=index_cache)
         faults = FaultLog(table)
         faults.remarks.extend(_check_uuid(path, ibd, header, on_error))
         index = resolve(table, header, ibd.stat().st_size, faults)

@@ -167,6 +167,14 @@ class TableBuilder:
         """Note what is wrong with the spectrum that is added next."""
         self.faults.setdefault(message, array("q")).append(self._length)
 
+    def last_sound_row(self) -> SpectrumRow | None:
+        """Return the row that was added last; None where it is not plain: with a fault, or rounded."""
+        number = self._length - 1
+        marked = any(numbers[-1] == number for numbers in self.faults.values())
+        if not self._rows or marked or (self.rounded and self.rounded[-1] == number):
+            return None
+        return SpectrumRow(*self._rows[-len(SpectrumRow._fields) :])
+
     def finish(self) -> SpectrumTable:
         """Return the table."""
         self._flush()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from msicube.errors import CorruptSource
 from msicube.readers.imzml.params import Groups, Params, integer, local_name, param
+from msicube.readers.imzml.quick import QuickScan
 from msicube.readers.imzml.rows import SECTIONS, Header, RowReader, SpectrumTable, TableBuilder
 
 if TYPE_CHECKING:
@@ -16,13 +17,15 @@ BLOCK = 2**18
 _TAGS = ("cvList", "fileDescription", "referenceableParamGroup", "spectrumList", "spectrum", *SECTIONS)
 
 
-def scan(path: Path) -> tuple[Header, SpectrumTable]:
+def scan(path: Path, *, quick: bool = True) -> tuple[Header, SpectrumTable]:
     """Read an ``.imzML`` in one streaming pass.
 
     Parameters
     ----------
     path
         The XML file.
+    quick
+        Spectra that look like one that has been read are read as text; what comes out is the same.
 
     Returns
     -------
@@ -39,16 +42,26 @@ def scan(path: Path) -> tuple[Header, SpectrumTable]:
     reader = XMLReader()
     try:
         with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                reader.feed(block)
+            if quick:
+                QuickScan(reader).run(file)
+            else:
+                while block := file.read(BLOCK):
+                    reader.feed(block)
         reader.close()
-    except etree.XMLSyntaxError as error:
-        raise CorruptSource(f"{path.name} is not well-formed XML: {error}") from error
-    except CorruptSource as error:
-        raise CorruptSource(f"{path.name}, header: {error}") from error
+    except (etree.XMLSyntaxError, CorruptSource) as error:
+        if quick:  # once more for the message, which tells the line
+            return scan(path, quick=False)
+        return _fail(path, error)
+
     if not len(reader.table):
         raise CorruptSource(f"{path.name} holds no spectrum: expected at least one")
     return reader.header, reader.table.finish()
+
+
+def _fail(path: Path, error: Exception) -> NoReturn:
+    if isinstance(error, CorruptSource):
+        raise CorruptSource(f"{path.name}, header: {error}") from error
+    raise CorruptSource(f"{path.name} is not well-formed XML: {error}") from error
 
 
 class XMLReader:
@@ -60,6 +73,8 @@ class XMLReader:
         What has been read so far.
     depth
         Number of ``spectrum`` elements that are open.
+    encoding
+        Of the file.
     """
 
     def __init__(self) -> None:
@@ -70,6 +85,7 @@ class XMLReader:
         self.table = TableBuilder()
         self.rows = RowReader(self.groups, self.header)
         self.depth = 0
+        self.encoding = ""
         self._dtd_checked = False
         # Entities stay unresolved, nothing is fetched, and the parser's own limits on depth and expansion hold.
         # Namespaces are optional in published files.
@@ -106,7 +122,9 @@ class XMLReader:
     def _start(self, element: _Element) -> None:
         if not self._dtd_checked:
             self._dtd_checked = True
-            if element.getroottree().docinfo.internalDTD is not None:
+            document = element.getroottree().docinfo
+            self.encoding = document.encoding or "UTF-8"
+            if document.internalDTD is not None:
                 raise CorruptSource("the XML has a document type definition, which imzML does not allow")
         tag = local_name(element)
         if tag == "spectrum":
