@@ -20,7 +20,8 @@ channels wherever their ranges meet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ DEFAULT_REFERENCE_MZ = 1000.0
 #: An axis law of data whose axis is read from the source rather than chosen.
 OBSERVED = "observed"
 MAX_CHANNELS = 5_000_000
+#: Fewer channels are searched by bisection; so are axes on which more channels begin in one step than this.
+MIN_STEPS, MAX_PER_STEP = 64, 8
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,67 @@ class SpectralBins:
 
     def assign(self, mz: NDArray[Any]) -> NDArray[np.intp]:
         """Return the channel of each m/z value; -1 for one that is in no channel or is not finite."""
-        index = np.searchsorted(self.lower, mz, side="right") - 1
-        outside = (index < 0) | ~(mz < self.upper[index])
+        with np.errstate(invalid="ignore"):  # a signalling NaN is no reason to warn
+            index = self._last_begun(mz)
+            outside = (index < 0) | ~(mz < self.upper[index])
         index[outside] = -1
         return index
+
+    def _last_begun(self, mz: NDArray[Any]) -> NDArray[np.intp]:
+        """Return the last channel whose lower bound is at or below each value, -1 where none is.
+
+        A search by bisection, but the first steps of all values are one look into a table.
+        """
+        if self._steps is None:
+            return np.searchsorted(self.lower, mz, side="right") - 1
+        index = self._steps.before[self._steps.of(mz)]
+        for _ in range(self._steps.most):
+            ahead = self._steps.lower[index + 1] <= mz
+            if not ahead.any():
+                break
+            index += ahead
+        return index
+
+    @cached_property
+    def _steps(self) -> _Steps | None:
+        return _Steps.over(self.lower)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_steps"}
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Equal steps of m/z, each with the channels that begin before it: where the search for a channel starts.
+
+    The step of a value is a rounded product, but the same product for bounds and values and never falling, so a bound
+    in an earlier step is below the value, whatever the rounding.
+    """
+
+    scale: float
+    before: NDArray[np.intp]
+    most: int
+    lower: Floats
+
+    @classmethod
+    def over(cls, lower: Floats) -> _Steps | None:
+        """Return steps a quarter as wide as the mean channel; None where channels are few or too uneven."""
+        count = 4 * len(lower)
+        if len(lower) < MIN_STEPS or not lower[0] < lower[-1]:
+            return None
+        empty = np.empty(0, np.intp)
+        plain = cls(count / float(lower[-1] - lower[0]), empty, 0, np.append(lower, np.nan))
+        begun = np.bincount(plain.of(lower), minlength=count + 1)
+        most = int(begun.max())
+        return None if most > MAX_PER_STEP else replace(plain, before=np.cumsum(begun) - begun - 1, most=most)
+
+    def of(self, mz: NDArray[Any]) -> NDArray[np.intp]:
+        """Return the step of each value; values outside and NaN come into the first or the last."""
+        # Damaged values may be signalling NaN or overflow: they are in no channel in the end.
+        with np.errstate(over="ignore", invalid="ignore"):
+            place = (mz - self.lower[0]) * self.scale
+            steps: NDArray[np.intp] = np.fmin(np.fmax(place, 0), 4 * (len(self.lower) - 1)).astype(np.intp)
+        return steps
 
 
 @dataclass(frozen=True)

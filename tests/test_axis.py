@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_every_value_of_the_range_falls_into_the_channel_that_holds_it(
     assert (channel >= 0).all()
     assert (bins.lower[channel] <= mz).all()
     assert (mz < bins.upper[channel]).all()
+
+
+@pytest.mark.parametrize("bins", [AxisLaw.parse(text).bins(200.0, 1200.0) for text in [*GRIDS, "da:20"]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_search_is_bisection(bins: SpectralBins, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    edges = np.concatenate([bins.lower, bins.upper, bins.centres])
+    odd = np.array([-np.inf, -1.0, 0.0, 1e35, np.finfo(dtype).max, np.inf, np.nan])
+    beside = np.nextafter(edges, 0), np.nextafter(edges, 1e9)
+    values = np.concatenate([edges, *beside, rng.uniform(150, 1300, 3000), odd]).astype(dtype)
+    for mz in (values, rng.permutation(values)):
+        expected = np.searchsorted(bins.lower, mz, side="right") - 1
+        expected[(expected < 0) | ~(mz < bins.upper[expected])] = -1
+        np.testing.assert_array_equal(bins.assign(mz), expected)
+    assert len(pickle.dumps(bins)) < 3.1 * bins.centres.nbytes + 1000, "the table travels with the bins"
 
 
 def test_what_lies_outside_is_in_no_channel() -> None:

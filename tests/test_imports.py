@@ -24,7 +24,9 @@ def test_importing_loads_nothing_heavy() -> None:
     assert run(code).strip() == ""
 
 
-@pytest.mark.parametrize("command", ["convert", "simulate", "info", "validate", "fit", "apply"])
+@pytest.mark.parametrize(
+    "command", ["convert", "simulate", "info", "validate", "fit", "apply", "rebin", "export"]
+)
 def test_help_does_not_load_torch(command: str) -> None:
     code = f"""
 import sys

@@ -173,6 +173,8 @@ def _origin(source: dict[str, Any], remarks: list[str]) -> tuple[int, int]:
     """Return the first row and column of the grid in the file, from 0; imzML counts from 1."""
     found = source.get("origin", {"y": 1, "x": 1})
     y, x = int(found["y"]) - 1, int(found["x"]) - 1
+    if source.get("planes", 1) > 1:
+        remarks.append(f"one plane of {source['planes']}: the position z = {found['z']} is left out")
     if min(y, x) < 0:
         remarks.append(
             f"positions begin at x = 1, y = 1 rather than at x = {x + 1}, y = {y + 1}: imzML counts from 1"

@@ -131,7 +131,7 @@ def plan(
     workers: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ConversionPlan:
-    """Plan a conversion and write nothing, not even a lock.
+    """Plan a conversion and write nothing into the study or beside it, not even a lock.
 
     The sources are opened, and of processed ones the m/z values are looked through, as for the conversion itself. What
     only reading every spectrum shows, such as a wrong checksum, is not known before.

@@ -52,10 +52,19 @@ class PeakPlan:
         return [offsets, self.layout.chunk, self.layout.shard, *types]
 
     @property
+    def pair_bytes(self) -> int:
+        """Size of one (m/z, intensity) pair."""
+        return self.source.mz_dtype.itemsize + self.source.intensity_dtype.itemsize
+
+    @property
+    def shard_bytes(self) -> int:
+        """Uncompressed size of one shard of both arrays."""
+        return self.layout.shard * self.pair_bytes
+
+    @property
     def n_bytes(self) -> int:
         """Uncompressed size of the arrays."""
-        pair = self.source.mz_dtype.itemsize + self.source.intensity_dtype.itemsize
-        return self.layout.length * pair + self.offset.nbytes
+        return self.layout.length * self.pair_bytes + self.offset.nbytes
 
     def tasks(self, draft: SlideDraft, records: Location, codec: str) -> Iterator[PeakTask]:
         """Create the arrays and yield the task of each shard."""

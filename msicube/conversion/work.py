@@ -20,6 +20,8 @@ from msicube.store.study import create_study
 BASE_MEMORY = 256 * 2**20
 #: A tile in flight holds its values, its encoded chunks and the joined shard; the block of sums is small beside them.
 TILE_COPIES = 3.5
+#: A shard of peaks in flight holds the bytes of the file, the arrays, their joined values and what is encoded.
+PEAK_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def affordable(plan: SlidePlan, options: Options) -> int:
     MemoryLimitError
         Not even one.
     """
-    fits = (options.memory - BASE_MEMORY) // int(plan.shard_bytes * TILE_COPIES)
+    fits = (options.memory - BASE_MEMORY) // _task_bytes(plan)
     if fits < 1:
         raise MemoryLimitError(
             f"a memory limit of {format_bytes(options.memory)} is too small: {plan.name} needs "
@@ -143,4 +145,10 @@ def affordable(plan: SlidePlan, options: Options) -> int:
 
 def memory_needed(plan: SlidePlan, workers: int) -> int:
     """Return the bound on the process with so many tiles in flight."""
-    return BASE_MEMORY + workers * int(plan.shard_bytes * TILE_COPIES)
+    return BASE_MEMORY + workers * _task_bytes(plan)
+
+
+def _task_bytes(plan: SlidePlan) -> int:
+    """Return what one task holds at most: a tile, or a shard of peaks."""
+    peaks = plan.peaks.shard_bytes * PEAK_COPIES if plan.peaks else 0
+    return max(int(plan.shard_bytes * TILE_COPIES), peaks)

@@ -212,7 +212,8 @@ def survey(source: PeakSource) -> AxisSurvey:
 
 def plausible_mz(mz: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which values can be an m/z at all; only these take part in planning an axis."""
-    return (mz > 0) & (mz <= MAX_MZ)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is no reason to warn
+        return (mz > 0) & (mz <= MAX_MZ)
 
 
 def _usable(axis: NDArray[Any] | None) -> NDArray[np.float64] | None:

@@ -61,6 +61,7 @@ class StoredReader:
             pixel_size=PixelSize(**size) if size else None,
             source=source,
             remarks=tuple(attrs["conversion"]["remarks"]),
+            masked=attrs["conversion"].get("masked", 0),
         )
         return cls(info, peaks, dict(attrs["source"].get("verified", {})))
 

@@ -100,5 +100,16 @@ def test_findings_exit_with_1(study: Study, tmp_path: Path) -> None:
 def test_help_lists_the_commands() -> None:
     done = msicube("--help")
     assert done.returncode == 0
-    for name in ("simulate", "convert", "info", "validate", "fit", "apply", "train", "report"):
+    for name in (
+        "simulate",
+        "convert",
+        "info",
+        "validate",
+        "fit",
+        "apply",
+        "train",
+        "report",
+        "rebin",
+        "export",
+    ):
         assert name in done.stdout

@@ -242,6 +242,9 @@ def test_each_plane_of_a_stack_keeps_its_own(tmp_path: Path) -> None:
             peaks.read(0, len(spectra)).mz, np.concatenate([spectra[row][0] for row in rows])
         )
     assert mc.validate(study, sources=[path]) == []
+    report = mc.export(study, "one_z2", tmp_path / "z2.imzML")
+    assert report.spectra == len(spectra) - half
+    assert report.remarks == ("one plane of 2: the position z = 2 is left out",)
     mc.rebin(study, mz_axis="da:5")
     assert mc.validate(mc.open_study(study.path), sources=[path]) == []
 
@@ -265,3 +268,7 @@ def test_a_masked_spectrum_has_no_peaks(tmp_path: Path) -> None:
     assert mc.validate(study, sources=[path]) == []
     report = mc.export(study, "one", tmp_path / "back.imzML")
     assert report.spectra == len(spectra) - 1
+    again = mc.rebin(study, mz_axis="da:5").slides[0]
+    assert (again.masked, again.remarks) == (1, row.remarks)
+    mc.convert(path, tmp_path / "t.zarr", mz_axis="da:5", on_error="report")
+    assert hashes(tmp_path / "t.zarr") == hashes(tmp_path / "s.zarr")

@@ -13,6 +13,7 @@ from processed_helpers import hashes, write_processed
 
 import msicube as mc
 from msicube.bytesize import parse_bytes
+from msicube.conversion.work import BASE_MEMORY
 from msicube.errors import AxisRequired, SlideExists
 from msicube.simulate import SimulationReport, simulate_msi
 
@@ -43,6 +44,18 @@ def test_it_is_what_convert_then_does(tmp_path: Path) -> None:
         assert row.memory <= parse_bytes("2 GiB")
     assert plan.n_bytes == sum(row.intensity_bytes + row.peaks_bytes for row in plan.slides)
     assert {row.status for row in mc.plan(tmp_path / "in", tmp_path / "s.zarr").slides} == {"present"}
+
+
+def test_memory_counts_the_larger_of_a_tile_and_a_shard_of_peaks(tmp_path: Path) -> None:
+    write_processed(tmp_path / "a.imzML")
+    wide, narrow = (
+        mc.plan(tmp_path / "a.imzML", tmp_path / "s.zarr", mz_axis=law, workers=2).slides[0]
+        for law in ("da:0.1", "da:800")
+    )
+    assert wide.tiles == 1
+    assert wide.memory >= BASE_MEMORY + 2 * 3.5 * wide.intensity_bytes
+    assert narrow.intensity_bytes < narrow.peaks_bytes / 20
+    assert narrow.memory >= BASE_MEMORY + 2 * 4 * (narrow.peaks_bytes - 8 * (narrow.spectra + 1))
 
 
 def test_what_cannot_be_converted_is_in_its_row(simulation: SimulationReport, tmp_path: Path) -> None:
