@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain|codecs]``."""
+"""``python -m benchmarks [chain|codecs|index]``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from benchmarks import chain, codecs
+from benchmarks import chain, codecs, index
 
-CASES = {"chain": chain.run, "codecs": codecs.run}
+CASES = {"chain": chain.run, "codecs": codecs.run, "index": index.run}
 
 
 @click.command()
