@@ -30,7 +30,15 @@ def unpack(data: bytes, compression: str, size: int) -> bytes:
         return b""
     try:
         plain = _UNPACKERS[compression](data, size)
-    except (zlib.error, lzma.LZMAError, RuntimeError, ValueError, EOFError) as error:
+    except (
+        zlib.error,
+        lzma.LZMAError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         raise ValueError(str(error) or "damaged") from error
     if len(plain) != size:
         raise ValueError(f"it holds another number of bytes than the declared {size}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from msicube.readers.imzml import vocabulary as cv
 from msicube.readers.imzml.faults import FaultLog
 from msicube.readers.imzml.index import ArrayColumns, SpectrumIndex
 from msicube.readers.imzml.rows import MISSING, Header, SpectrumTable
@@ -50,7 +51,8 @@ def resolve(table: SpectrumTable, header: Header, ibd_bytes: int, faults: FaultL
     )
     arrays = _unwrap(arrays, ibd_bytes, faults)
     _check_lengths(arrays, faults)
-    _check_extents(arrays, ibd_bytes, faults)
+    has_uuid = header.value("fileContent", cv.UUID) is not None
+    _check_extents(arrays, UUID_BYTES if has_uuid else 0, ibd_bytes, faults)
     _check_rounded(arrays, table, faults)
     _check_types(arrays, faults)
     _remark_sizes(table, arrays, faults)
@@ -131,7 +133,7 @@ def _check_lengths(arrays: _Arrays, faults: FaultLog) -> None:
         faults.remarks.append(f"{int(empty.sum())} spectra have m/z values and no intensities: empty spectra")
 
 
-def _check_extents(arrays: _Arrays, ibd_bytes: int, faults: FaultLog) -> None:
+def _check_extents(arrays: _Arrays, first_byte: int, ibd_bytes: int, faults: FaultLog) -> None:
     """Every array lies inside the .ibd, behind its UUID, and shares no byte with another one."""
     for name, columns in arrays.both():
         filled = columns.length > 0
@@ -140,8 +142,8 @@ def _check_extents(arrays: _Arrays, ibd_bytes: int, faults: FaultLog) -> None:
             filled & (columns.end > ibd_bytes) & faults.valid,
         )
         faults.fault(
-            f"its {name} array begins inside the UUID, the first {UUID_BYTES} bytes of the .ibd",
-            filled & (columns.offset < UUID_BYTES) & faults.valid,
+            f"its {name} array begins before byte {first_byte} of the .ibd, inside the UUID",
+            filled & (columns.offset < first_byte) & faults.valid,
         )
     faults.fault(
         "its arrays overlap those of another spectrum or each other", _overlapping(arrays, faults.valid)
