@@ -11,6 +11,7 @@ import numpy as np
 from msicube.cli.common import json_option, print_json, print_table
 
 if TYPE_CHECKING:
+    from msicube.readers import CubeInfo
     from msicube.store import Study
 
 
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 @json_option
 def command(path: str, as_json: bool) -> None:
     """Tell what a source file or a study holds, without reading its spectra."""
-    document = _source(Path(path)) if Path(path).is_file() else _study(path)
+    documents = _source(Path(path)) if Path(path).is_file() else [_study(path)]
     if as_json:
-        print_json(document)
+        print_json(documents if len(documents) > 1 else documents[0])
         return
+    for document in documents:
+        _print(path, document)
+
+
+def _print(path: str, document: dict[str, Any]) -> None:
     slides = document.pop("slides", None)
     print_table(path, ("", ""), [(key, value) for key, value in _flat(document)])
     if slides:
@@ -30,10 +36,14 @@ def command(path: str, as_json: bool) -> None:
         print_table("slides", columns, [[row.get(key) for key in columns] for row in slides])
 
 
-def _source(path: Path) -> dict[str, Any]:
-    from msicube.readers import open_source
+def _source(path: Path) -> list[dict[str, Any]]:
+    """Describe a source file: one document, or one for each plane of a stack."""
+    from msicube.readers import open_sources
 
-    info = open_source(path).info
+    return [_cube(reader.info) for reader in open_sources(path)]
+
+
+def _cube(info: CubeInfo) -> dict[str, Any]:
     size = info.pixel_size
     return {
         "name": info.name,

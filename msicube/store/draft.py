@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from msicube.store.location import Location
+from msicube.store.location import TEMPORARY, Location
 
 METADATA = "zarr.json"
 #: Of ``renameat2`` of Linux: paths are relative to the current folder, and both names exist and change places.
@@ -130,7 +130,7 @@ class Draft:
     def sweep(self) -> None:
         """Remove the objects that a killed run had not written to their end."""
         if self.work.local is not None:
-            for path in self.work.local.rglob("*.tmp"):
+            for path in self.work.local.rglob(f"*{TEMPORARY}"):
                 path.unlink()
 
     def discard(self) -> None:

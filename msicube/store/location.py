@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 
+#: Ending of an object that is being written; what a killed process leaves of it is never read and never committed.
+TEMPORARY = ".tmp"
+
+
 @dataclass(frozen=True)
 class LocalBytes:
     """Random access to a local file; opened for each read, so nothing is left open."""
@@ -115,7 +119,7 @@ class Location:
             filesystem.pipe_file(path, data)
             return
         self.local.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.local.with_name(f"{self.local.name}.{os.getpid()}.tmp")
+        temporary = self.local.with_name(f"{self.local.name}.{os.getpid()}{TEMPORARY}")
         try:
             with temporary.open("wb") as file:
                 file.write(data)

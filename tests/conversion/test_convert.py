@@ -115,6 +115,8 @@ def test_a_killed_run_is_finished_by_the_same_command(tmp_path: Path) -> None:
     damaged, kept = sorted(p for p in shards.rglob("*") if p.is_file() and p.suffix != ".tmp")[:2]
     damaged.write_bytes(b"")
     kept.with_name(f"{kept.name}.123.tmp").touch()  # what a put leaves when it is killed
+    # What SIGKILL in the middle of a write leaves is not carried into the study.
+    (shards / f"0.{process.pid}.tmp").write_bytes(b"half a shard")
     stamp = kept.stat().st_mtime_ns, kept.stat().st_ino
     again: list[int] = []
     mc.convert(source, study, shard_size="64 KiB", progress=lambda _, done, __: again.append(done))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from imzml_cases import Case, cases, table
+from imzml_cases import Case, cases, stack, table
 from numpy.typing import NDArray
 
 import msicube as mc
@@ -185,3 +185,11 @@ def test_the_documentation_has_every_case() -> None:
     assert table() in TABLE.read_text(encoding="utf-8"), (
         "run python tests/corpus/imzml_cases.py and paste its table"
     )
+
+
+def test_info_describes_every_plane_of_a_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = stack((1, 4)).write(tmp_path, "stack")
+    with pytest.raises(SystemExit) as end:
+        main(["info", str(path), "--json"])
+    assert end.value.code == 0
+    assert [plane["name"] for plane in json.loads(capsys.readouterr().out)] == ["stack_z1", "stack_z4"]
