@@ -226,6 +226,9 @@ class AxisLaw:
         grid = _GRIDS[self.kind]
         step = self.width * grid.slope(self.reference)
         first, last = np.floor(grid.forward(np.array([lowest, highest])) / step)
+        # Rounding can put an end of the range just outside the channel that should hold it: its neighbour does.
+        first -= grid.inverse(first * step) > lowest
+        last += grid.inverse((last + 1) * step) <= highest
         if last - first + 1 > MAX_CHANNELS:
             raise UsageError(
                 f"{self} between m/z {lowest:g} and {highest:g} makes {last - first + 1:.0f} channels, more than "

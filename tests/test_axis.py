@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msicube.axis import AxisLaw, SpectralBins, suggest_law
@@ -39,6 +39,7 @@ def test_every_range_is_a_part_of_one_grid(text: str) -> None:
 
 
 @given(st.sampled_from(GRIDS), st.lists(st.floats(100.0, 2000.0), min_size=1, max_size=50))
+@example("tof:0.1@800", [1800.0])
 def test_every_value_of_the_range_falls_into_the_channel_that_holds_it(
     text: str, values: list[float]
 ) -> None:
