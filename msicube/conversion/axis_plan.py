@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,16 @@ class AxisPlan:
 
 
 def plan_axis(
-    sources: Mapping[str, tuple[CubeReader, AxisSurvey | None]], mz_axis: str | None, study: Study | None
+    sources: Mapping[str, tuple[Callable[[], CubeReader], AxisSurvey | None]],
+    mz_axis: str | None,
+    study: Study | None,
 ) -> AxisPlan:
     """Choose the axis of the ragged sources.
 
     Parameters
     ----------
     sources
-        Reader and survey by slide; no survey for a source that states its axis.
+        By slide, how to open it and its survey; no survey for a source that states its axis.
     mz_axis
         The law that the user asked for.
     study
@@ -73,7 +75,7 @@ def plan_axis(
         No such law, or nothing to build an axis from.
     """
     law = AxisLaw.parse(mz_axis) if mz_axis else None
-    ragged = {name: (reader, survey) for name, (reader, survey) in sources.items() if survey is not None}
+    ragged = {name: (opened, survey) for name, (opened, survey) in sources.items() if survey is not None}
     if not ragged:
         return AxisPlan()
     stored = _stored_axis(study, law)
@@ -82,9 +84,10 @@ def plan_axis(
     if law is None:
         return AxisPlan()
     if law.kind == "union":
-        readers = [reader for reader, _ in ragged.values() if isinstance(reader, RaggedReader)]
-        peaks = [source for reader in readers if (source := reader.peaks()) is not None]
-        return AxisPlan(str(law), union_bins(peaks, law.width))
+        # One source at a time: the index of each is dropped before the next is opened.
+        readers = (opened() for opened, _ in ragged.values())
+        peaks = (reader.peaks() for reader in readers if isinstance(reader, RaggedReader))
+        return AxisPlan(str(law), union_bins((source for source in peaks if source is not None), law.width))
     lowest = np.nanmin([survey.lowest for _, survey in ragged.values()])
     highest = np.nanmax([survey.highest for _, survey in ragged.values()])
     if not np.isfinite([lowest, highest]).all():

@@ -14,9 +14,9 @@ from msicube.conversion.sources import (
     Source,
     check_present,
     guarded,
-    readers_of,
     sample_remarks,
     survey_sources,
+    surveys_of,
 )
 from msicube.conversion.work import Options, affordable, memory_needed, plan_slide
 from msicube.readers import find_sources
@@ -164,7 +164,7 @@ def plan(
     )
     existing = find_study(location)
     items = survey_sources(found, existing, options, on_error)
-    axis = plan_axis(readers_of(items), mz_axis, existing)
+    axis = plan_axis(surveys_of(items), mz_axis, existing)
     rows = tuple(_forecast(item, axis, existing, options, on_error) for item in items)
     return ConversionPlan(location.url, rows, tuple(sample_remarks(items, options)))
 
@@ -181,7 +181,6 @@ def _forecast(
 def _planned(
     item: Source, row: SlideForecast, axis: AxisPlan, study: Study | None, options: Options
 ) -> SlideForecast:
-    assert item.reader is not None
     if study is not None and item.name in study:
         check_present(item, study)
         attrs = study.slide_attrs[item.name]
@@ -193,7 +192,7 @@ def _planned(
             axis=attrs["axis"]["law"],
         )
     sample = dict((options.samples or {}).get(item.name, {}))
-    slide = plan_slide(item.name, axis.apply(item.reader, item.survey), options, sample=sample)
+    slide = plan_slide(item.name, axis.apply(item.open(), item.survey), options, sample=sample)
     return _row(row, slide, options)
 
 

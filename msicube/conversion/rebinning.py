@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -90,7 +91,11 @@ def rebin(
         opened = open_study(opened.location)
         names = _chosen(opened, slides)
         readers = {name: StoredReader.open(opened, name) for name in names}
-        plan = plan_axis({name: (reader, reader.survey()) for name, reader in readers.items()}, mz_axis, None)
+        plan = plan_axis(
+            {name: (partial(StoredReader.open, opened, name), r.survey()) for name, r in readers.items()},
+            mz_axis,
+            None,
+        )
         rows = tuple(_rebin_one(opened, name, readers[name], plan, options) for name in names)
     left = [name for name in opened.slides if name not in names]
     remarks = (f"left on the axis that they have: {', '.join(left)}",) if left else ()

@@ -16,9 +16,9 @@ from msicube.conversion.sources import (
     Source,
     check_present,
     guarded,
-    readers_of,
     sample_remarks,
     survey_sources,
+    surveys_of,
 )
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
 from msicube.errors import CorruptSource
@@ -120,7 +120,7 @@ def convert(
     with write_lock(location):
         existing = find_study(location)
         items = survey_sources(found, existing, options, on_error)
-        plan = plan_axis(readers_of(items), mz_axis, existing)
+        plan = plan_axis(surveys_of(items), mz_axis, existing)
         rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
     return ConversionReport(location.url, rows, tuple(sample_remarks(items, options)))
 
@@ -135,8 +135,7 @@ def _convert_one(
 
 
 def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) -> SlideReport:
-    reader = item.reader
-    assert reader is not None
+    reader = item.open()
     row = SlideReport(item.name, str(item.path), "present", source_bytes=_source_bytes(item.path))
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from msicube.conversion.work import Options
 from msicube.errors import MSICubeError, SlideExists, UsageError
-from msicube.readers import AxisSurvey, CubeReader, open_sources
+from msicube.readers import AxisSurvey, CubeReader, OnError, open_sources
 from msicube.store import Study
+
+
+class Opener:
+    """Opens source files and keeps only the last one: the indexes of an archive would not fit into memory."""
+
+    def __init__(self, on_error: OnError) -> None:
+        self._on_error: OnError = on_error
+        self._path: Path | None = None
+        self._planes: list[CubeReader] = []
+
+    def planes(self, path: Path) -> list[CubeReader]:
+        """Return a reader for each plane of a file."""
+        if path != self._path:
+            self._path, self._planes = None, []
+            self._planes = open_sources(path, on_error=self._on_error)
+            self._path = path
+        return self._planes
 
 
 @dataclass
@@ -19,10 +37,14 @@ class Source:
 
     path: Path
     name: str
-    reader: CubeReader | None = None
+    opener: Opener
     survey: AxisSurvey | None = None
     error: MSICubeError | None = None
     seconds: float = field(default=0.0)
+
+    def open(self) -> CubeReader:
+        """Open the source, again if another was opened since."""
+        return next(reader for reader in self.opener.planes(self.path) if reader.info.name == self.name)
 
 
 def survey_sources(paths: list[Path], study: Study | None, options: Options, on_error: str) -> list[Source]:
@@ -33,18 +55,17 @@ def survey_sources(paths: list[Path], study: Study | None, options: Options, on_
     UsageError
         Two slides of one name, or a name that the store keeps for itself.
     """
-    items = [Source(path, path.stem) for path in paths]
+    opener = Opener(options.on_error)
+    items = [Source(path, path.stem, opener) for path in paths]
     _check_names(items)
-    items = [plane for item in items for plane in _planes(item, options, on_error)]
+    items = [plane for item in items for plane in _planes(item, study, on_error)]
     _check_names(items)
-    for item in items:
-        guarded(item, on_error, lambda item=item: _survey(item, study))
     return items
 
 
-def readers_of(items: list[Source]) -> dict[str, tuple[CubeReader, AxisSurvey | None]]:
-    """Return reader and survey of those that could be opened, by slide."""
-    return {item.name: (item.reader, item.survey) for item in items if item.reader and not item.error}
+def surveys_of(items: list[Source]) -> dict[str, tuple[Callable[[], CubeReader], AxisSurvey | None]]:
+    """Return how to open each source that can be opened, and its survey, by slide."""
+    return {item.name: (item.open, item.survey) for item in items if not item.error}
 
 
 def _check_names(items: list[Source]) -> None:
@@ -82,20 +103,24 @@ def guarded(item: Source, on_error: str, action: Any) -> Any:
         item.seconds += time.perf_counter() - started
 
 
-def _planes(item: Source, options: Options, on_error: str) -> list[Source]:
-    """Open a source; a stack becomes one slide for each plane."""
-    readers = guarded(item, on_error, lambda: open_sources(item.path, on_error=options.on_error))
+def _planes(item: Source, study: Study | None, on_error: str) -> list[Source]:
+    """Open and survey a source; a stack becomes one slide for each plane."""
+    readers = guarded(item, on_error, lambda: item.opener.planes(item.path))
     if not readers:
         return [item]
-    return [
-        Source(item.path, reader.info.name, reader, seconds=item.seconds / len(readers)) for reader in readers
+    planes = [
+        Source(item.path, reader.info.name, item.opener, seconds=item.seconds / len(readers))
+        for reader in readers
     ]
+    for plane in planes:
+        guarded(plane, on_error, lambda plane=plane: _survey(plane, study))
+    return planes
 
 
 def _survey(item: Source, study: Study | None) -> None:
     """Look through the axis of a source, unless its slide is there and needs none."""
-    if item.reader is not None and (study is None or item.name not in study):
-        item.survey = item.reader.survey()
+    if study is None or item.name not in study:
+        item.survey = item.open().survey()
 
 
 def check_present(item: Source, study: Study) -> None:
@@ -109,11 +134,11 @@ def check_present(item: Source, study: Study) -> None:
     stored = {
         key: value for key, value in study.slide_attrs[item.name]["source"].items() if key != "verified"
     }
-    assert item.reader is not None
-    if stored != item.reader.info.source:
+    found = item.open().info.source
+    if stored != found:
         raise SlideExists(
             f"the study has a slide {item.name} from another file (UUID {stored.get('uuid')}) than {item.path} (UUID "
-            f"{item.reader.info.source.get('uuid')}): rename the file, or remove the slide first"
+            f"{found.get('uuid')}): rename the file, or remove the slide first"
         )
 
 

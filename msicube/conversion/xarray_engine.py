@@ -88,7 +88,7 @@ def _path(filename: Any) -> Path:
 def _on_axis(path: Path, mz_axis: str | None) -> CubeReader:
     reader = open_source(path)
     survey = reader.survey()
-    return plan_axis({path.stem: (reader, survey)}, mz_axis, None).apply(reader, survey)
+    return plan_axis({path.stem: (lambda: reader, survey)}, mz_axis, None).apply(reader, survey)
 
 
 def _variables(reader: CubeReader) -> dict[str, xr.Variable]:

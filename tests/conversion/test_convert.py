@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 
 import msicube as mc
 from msicube.axis import OBSERVED
+from msicube.conversion import sources
 from msicube.errors import (
     AxisMismatch,
     AxisRequired,
@@ -26,6 +29,8 @@ from msicube.errors import (
     StudyLocked,
     UsageError,
 )
+from msicube.readers import CubeReader, OnError
+from msicube.readers.imzml import SpectrumIndex
 from msicube.simulate import SimulationReport, simulate_msi
 from msicube.store import Location
 from msicube.store.lock import write_lock
@@ -257,3 +262,23 @@ def test_spectra_that_are_empty_or_not_finite_are_counted(tmp_path: Path) -> Non
     np.testing.assert_allclose(dataset.mean_spectrum, spectra.mean(axis=0))
     assert np.isfinite(dataset.max_spectrum).all()
     assert mc.validate(mc.open_study(tmp_path / "s.zarr"), sources=[slide.path]) == []
+
+
+def test_only_one_index_is_held_at_a_time(
+    simulation: SimulationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[SpectrumIndex]] = []
+    most = 0
+    original = sources.open_sources
+
+    def watched(path: Path, *, on_error: OnError = "stop") -> list[CubeReader]:
+        nonlocal most
+        readers = original(path, on_error=on_error)
+        alive.extend(weakref.ref(reader.index) for reader in readers)  # type: ignore[attr-defined]
+        gc.collect()
+        most = max(most, sum(index() is not None for index in alive))
+        return readers
+
+    monkeypatch.setattr(sources, "open_sources", watched)
+    mc.convert(simulation.folder, tmp_path / "s.zarr", scheduler="synchronous")
+    assert most <= 2  # the one that is being opened, and the tasks of the slide before
