@@ -27,8 +27,10 @@ CASES = {
 def main(cases: tuple[str, ...], work: Path | None) -> None:
     """Time msicube on this machine and print the figures."""
     with tempfile.TemporaryDirectory(prefix="msicube-bench-") as folder:
+        place = work or Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
         for name in cases or ("chain",):
-            CASES[name](work or Path(folder))
+            CASES[name](place)
 
 
 if __name__ == "__main__":
