@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from dask.delayed import delayed
 import msicube as mc
 from msicube.errors import CorruptSource, UsageError
 from msicube.scheduling import compute, run_tasks
-from msicube.simulate import SimulationReport
+from msicube.simulate import SimulationReport, simulate_msi
 
 
 def double(n: int) -> int:
@@ -26,34 +27,39 @@ def double(n: int) -> int:
     return 2 * n
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A scheduler and two workers, each a process of its own, on loopback."""
-    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+@dataclass(frozen=True)
+class Cluster:
+    """A real scheduler and its workers, each a process of its own, on loopback."""
+
+    address: str
+    workers: list[subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    file = tmp_path / "scheduler.json"
     # The workers import this module for its functions, as a user's workers import the user's.
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     common = ["--no-dashboard", "--scheduler-file", str(file), "--host", "127.0.0.1"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", *common], **quiet
-        )  # type: ignore[call-overload]
-    ]
+
+    def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.{program}", *arguments, *common],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+
+    scheduler = start("dask_scheduler", "--port", "0")
     deadline = time.monotonic() + 60
     while not file.exists():
-        assert processes[0].poll() is None
+        assert scheduler.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    processes += [
-        subprocess.Popen(  # type: ignore[call-overload]
-            [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", *common],
-            **quiet,
-        )
-        for _ in range(2)
-    ]
-    yield json.loads(file.read_text())["address"]
-    for process in reversed(processes):
-        process.terminate()
+    workers = [start("dask_worker", "--nthreads", "1", "--no-nanny") for _ in range(2)]
+    yield Cluster(json.loads(file.read_text())["address"], workers)
+    for process in (*workers, scheduler):
+        process.kill()
         process.wait()
 
 
@@ -93,8 +99,9 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_does_the_whole_job_with_the_same_result(
-    address: str, simulation: SimulationReport, tmp_path: Path
+    cluster: Cluster, simulation: SimulationReport, tmp_path: Path
 ) -> None:
+    address = cluster.address
     found: list[int] = []
     run_tasks(double, range(9), scheduler=address, on_result=found.append)
     assert sorted(found) == [2 * n for n in range(9)]
@@ -120,3 +127,20 @@ def test_a_cluster_does_the_whole_job_with_the_same_result(
     assert {k: v for k, v in local.items() if k not in pipelines} == {
         k: v for k, v in cluster.items() if k not in pipelines
     }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_that_dies_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    source = simulate_msi(tmp_path / "in", slides=1, shape=(64, 64), channels=300).slides[0].path
+
+    def kill_one(_: str, done: int, total: int) -> None:
+        if done >= 3 and cluster.workers[0].poll() is None:
+            cluster.workers[0].kill()
+            cluster.workers[0].wait()
+
+    mc.convert(source, tmp_path / "local.zarr", shard_size="64 KiB", scheduler="synchronous")
+    mc.convert(
+        source, tmp_path / "killed.zarr", shard_size="64 KiB", scheduler=cluster.address, progress=kill_one
+    )
+    assert cluster.workers[0].poll() is not None, "no worker was lost"
+    assert hashes(tmp_path / "local.zarr") == hashes(tmp_path / "killed.zarr")

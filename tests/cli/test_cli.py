@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from msicube.simulate import SimulationReport
+from msicube.simulate import SimulationReport, simulate_msi
 from msicube.store import Study
 
 
@@ -113,3 +114,22 @@ def test_help_lists_the_commands() -> None:
         "export",
     ):
         assert name in done.stdout
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    source = simulate_msi(tmp_path / "in", slides=1, shape=(64, 64), channels=400).slides[0].path
+    command = [sys.executable, "-m", "msicube.cli", "convert", str(source), str(tmp_path / "s.zarr")]
+    command += ["--shard-size", "1 MiB"]
+
+    def nearly_full() -> None:
+        # No file may grow past this: the kernel then refuses to write as it does on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=nearly_full, check=False)
+    assert done.returncode == 1
+    assert "run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "s.zarr" / source.stem).exists()
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert msicube("validate", tmp_path / "s.zarr", "--source", source).returncode == 0
+    assert not (tmp_path / "s.zarr.partial").exists()
