@@ -50,7 +50,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             env=environment,
         )
 
-    scheduler = start("dask_scheduler", "--port", "0")
+    scheduler = start("dask_scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0")
     deadline = time.monotonic() + 60
     while not file.exists():
         assert scheduler.poll() is None

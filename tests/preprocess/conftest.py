@@ -115,7 +115,12 @@ def client() -> Iterator[Client]:
 
     Not shared by tests: its heartbeats draw random numbers, which Hypothesis finds out and does not like.
     """
-    options = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    options = {
+        "n_workers": 2,
+        "threads_per_worker": 2,
+        "processes": False,
+        "dashboard_address": "127.0.0.1:0",
+    }
     with LocalCluster(protocol="tcp", **options) as cluster, Client(cluster) as client:
         yield client
 
