@@ -4,24 +4,60 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from msicube.errors import UnknownFormat, UsageError
 from msicube.readers.base import CubeReader, OnError
 
-#: File name endings, lower case -> what they are. A new format adds its endings here and a branch in open_source.
-ENDINGS: dict[str, str] = {".imzml": "imzML"}
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes
+    ----------
+    name
+        As users call it.
+    endings
+        Of file names, lower case; what else belongs to a source of this format is listed too.
+    module
+        Has ``main_file(path)``, the file that stands for the source that ``path`` is a part of, or None where the file
+        is not of this format after all; and ``open_readers(path, *, on_error, index_cache)``, a reader for each cube of
+        the source. It is imported when a file with one of the endings is met.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    module: str
+
+    def main_file(self, path: Path) -> Path | None:
+        """Return the file that stands for a source, given any of its files; None where it is of another format."""
+        if path.suffix.lower() not in self.endings:
+            return None
+        found: Path | None = import_module(self.module).main_file(path)
+        return found
+
+    def open_readers(self, path: Path, **options: Any) -> list[CubeReader]:
+        """Return a reader for each cube of a source."""
+        return list(import_module(self.module).open_readers(path, **options))
+
+
+#: Every format, in the order in which they are asked whose file it is. A new one adds its row.
+FORMATS: tuple[Format, ...] = (Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),)
 
 
 def open_source(
     path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
 ) -> CubeReader:
-    """Open a source file that holds one cube: its metadata and index are read, its spectra are not.
+    """Open a source that holds one cube: its metadata and index are read, its spectra are not.
 
     Parameters
     ----------
     path
-        An ``.imzML`` with its ``.ibd`` beside it.
+        Any file of the source: an ``.imzML`` with its ``.ibd`` beside it, say.
     on_error
         ``"stop"`` raises the first thing that is wrong; ``"report"`` masks spectra that are wrong and names each of
         them in ``info.remarks``.
@@ -56,20 +92,18 @@ def open_source(
 def open_sources(
     path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
 ) -> list[CubeReader]:
-    """Open every cube of a source file; a 3D stack has one for each plane, named ``<file>_z<plane>``.
+    """Open every cube of a source; a 3D stack has one for each plane, named ``<file>_z<plane>``.
 
     Parameters and errors are those of :func:`open_source`.
     """
     path = Path(path)
     if not path.is_file():
-        raise UnknownFormat(f"{path} is not a file: name an imzML file (.imzML with its .ibd beside it)")
-    if _format_of(path) == "imzML":
-        from msicube.readers.imzml import ImzMLReader
-
-        return list(ImzMLReader.open(path, on_error=on_error, index_cache=index_cache))
-    raise UnknownFormat(
-        f"{path}: no reader takes files that end in '{path.suffix}'; known: {', '.join(ENDINGS)}"
-    )
+        raise UnknownFormat(f"{path} is not a file: name a file of a known format ({_known()})")
+    for form in FORMATS:
+        main = form.main_file(path)
+        if main is not None:
+            return form.open_readers(main, on_error=on_error, index_cache=index_cache)
+    raise UnknownFormat(f"{path}: no reader takes files that end in '{path.suffix}'; known: {_known()}")
 
 
 def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -83,18 +117,20 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if _format_of(p) is not None and p.is_file())
-            if not inside:
-                raise UnknownFormat(
-                    f"the folder {path} holds no source file; known endings: {', '.join(ENDINGS)}"
-                )
-            found.update(dict.fromkeys(inside))
+            inside = [_main_file(p) for p in sorted(path.rglob("*")) if p.is_file()]
+            if not any(inside):
+                raise UnknownFormat(f"the folder {path} holds no source file; known endings: {_known()}")
+            found.update(dict.fromkeys(main for main in inside if main is not None))
         elif path.exists():
-            found[path] = None
+            found[_main_file(path) or path] = None
         else:
             raise UnknownFormat(f"{path} does not exist")
     return list(found)
 
 
-def _format_of(path: Path) -> str | None:
-    return ENDINGS.get(path.suffix.lower())
+def _main_file(path: Path) -> Path | None:
+    return next((main for form in FORMATS if (main := form.main_file(path)) is not None), None)
+
+
+def _known() -> str:
+    return ", ".join(f"{form.name} ({', '.join(form.endings)})" for form in FORMATS)

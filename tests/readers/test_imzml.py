@@ -255,8 +255,11 @@ def test_sources_are_found_in_folders(pair: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnknownFormat, match="no source file"):
         find_sources([tmp_path / "empty"])
+    assert find_sources([pair.with_suffix(".ibd")]) == [pair]
+    orphan = pair.with_name("orphan.ibd")
+    shutil.copy(pair.with_suffix(".ibd"), orphan)
     with pytest.raises(UnknownFormat, match="no reader takes"):
-        open_source(pair.with_suffix(".ibd"))
+        open_source(orphan)
 
 
 def test_the_index_is_read_in_bounded_memory(tmp_path: Path) -> None:

@@ -6,6 +6,6 @@ Schramm et al., J. Proteomics 75 (2012) 5106.
 from __future__ import annotations
 
 from msicube.readers.imzml.index import SpectrumIndex
-from msicube.readers.imzml.reader import ImzMLReader
+from msicube.readers.imzml.reader import ImzMLReader, main_file, open_readers
 
-__all__ = ["ImzMLReader", "SpectrumIndex"]
+__all__ = ["ImzMLReader", "SpectrumIndex", "main_file", "open_readers"]

@@ -189,6 +189,18 @@ class ImzMLReader:
         return met
 
 
+def open_readers(
+    path: Path, *, on_error: OnError = "stop", index_cache: str | None = None
+) -> list[ImzMLReader]:
+    """Open an imzML pair; see :meth:`ImzMLReader.open`."""
+    return ImzMLReader.open(path, on_error=on_error, index_cache=index_cache)
+
+
+def main_file(path: Path) -> Path | None:
+    """Return the .imzML of a pair, given either file; None for an .ibd that stands alone."""
+    return path if path.suffix.lower() == ".imzml" else _beside(path, ".imzML")
+
+
 def find_ibd(path: Path) -> Path:
     """Return the binary file of an .imzML: the same name with ``.ibd`` in any case.
 
@@ -197,13 +209,19 @@ def find_ibd(path: Path) -> Path:
     CorruptSource
         There is none.
     """
-    for candidate in (path.with_suffix(".ibd"), path.with_suffix(".IBD")):
+    found = _beside(path, ".ibd")
+    if found is not None:
+        return found
+    raise CorruptSource(f"{path} has no .ibd beside it: expected {path.with_suffix('.ibd').name}")
+
+
+def _beside(path: Path, ending: str) -> Path | None:
+    """Return the file of the same name with another ending, in any case."""
+    for candidate in (path.with_suffix(ending), path.with_suffix(ending.upper())):
         if candidate.is_file():
             return candidate
-    for candidate in path.parent.iterdir():
-        if candidate.stem == path.stem and candidate.suffix.lower() == ".ibd":
-            return candidate
-    raise CorruptSource(f"{path} has no .ibd beside it: expected {path.with_suffix('.ibd').name}")
+    alike = (c for c in path.parent.iterdir() if c.stem == path.stem)
+    return next((c for c in alike if c.suffix.lower() == ending.lower()), None)
 
 
 def _check_uuid(path: Path, ibd: Path, header: Header, on_error: OnError) -> list[str]:
