@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 from uuid import uuid4
 
@@ -52,9 +53,21 @@ def compute(
     from dask.base import compute as dask_compute
 
     if isinstance(scheduler, str) and scheduler in LOCAL:
-        return list(dask_compute(*tasks, scheduler=scheduler, num_workers=workers or default_workers()))
+        get = _local(scheduler)
+        return list(dask_compute(*tasks, scheduler=get, num_workers=workers or default_workers()))
     with connect(scheduler) as client:
         return list(client.gather(client.compute(list(tasks))))
+
+
+def _local(scheduler: str) -> Callable[..., Any]:
+    """Return Dask's function for a local scheduler; by its name, Dask would first import all of ``distributed``."""
+    module, name = {
+        "threads": ("dask.threaded", "get"),
+        "processes": ("dask.multiprocessing", "get"),
+        "synchronous": ("dask.local", "get_sync"),
+    }[scheduler]
+    get: Callable[..., Any] = getattr(import_module(module), name)
+    return get
 
 
 def run_tasks(
