@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 from uuid import uuid4
@@ -102,9 +103,9 @@ def run_tasks(
 
     # Keys in the order of the items: Dask starts equal tasks by key, and neighbouring tiles lie together on disk.
     name = f"{getattr(function, '__name__', 'task')}-{uuid4().hex}"
-    tasks = [
-        delayed(function, pure=False)(item, dask_key_name=f"{name}-{i:09d}") for i, item in enumerate(items)
-    ]
+    # As partials: Dask would look through the fields of an item for tasks.
+    calls = (delayed(partial(function, item), pure=False) for item in items)
+    tasks = [call(dask_key_name=f"{name}-{i:09d}") for i, call in enumerate(calls)]
     keys = {task.key for task in tasks}
 
     def finished(key: Any, result: Any, *_: Any) -> None:

@@ -12,7 +12,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from msicube.readers import BinningTally, TileSource
+from msicube.readers import BinningTally, SparseTile, SparseTileSource, Tile, TileSource
 from msicube.store import CubeWriter, Location
 from msicube.tiling import Window
 
@@ -76,6 +76,33 @@ class TileSummary:
             if quiet.any():
                 empty += int((~block[quiet].any(axis=1)).sum())
         return cls(total.reshape(acquired.shape), sums, largest, len(pixels), empty, nonfinite)
+
+    @classmethod
+    def of_sparse(cls, tile: SparseTile, acquired: NDArray[np.bool_]) -> TileSummary:
+        """Summarise a tile that is given without its zeros; sums differ from :meth:`of` by what float64 rounds."""
+        n_pixels, n_channels = acquired.size, tile.shape[2]
+        spectra = int(acquired.sum())
+        pixel, channel, values = tile.pixel, tile.channel, tile.values.astype(np.float64)
+        total = _sums(pixel, values, n_pixels)
+        filled = np.zeros(n_pixels, bool)
+        filled[pixel[values != 0]] = True
+        finite = np.isfinite(values)
+        nonfinite = len(np.unique(pixel[~finite]))
+        if nonfinite:
+            channel, values = channel[finite], values[finite]
+        sums = _sums(channel, values, n_channels)
+        # Where a spectrum has no value it has a zero, which counts for the maximum as well.
+        everywhere = np.bincount(tile.channel, minlength=n_channels) == spectra
+        largest = np.where(everywhere | (spectra == 0), -np.inf, 0.0)
+        np.maximum.at(largest, channel, values)
+        empty = spectra - int(filled[acquired.ravel()].sum())
+        return cls(total.reshape(acquired.shape), sums, largest, spectra, empty, nonfinite)
+
+
+def _sums(group: NDArray[np.int32], values: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
+    """Return the sum of the values of each group."""
+    sums: NDArray[np.float64] = np.bincount(group, values, n_groups).astype(np.float64, copy=False)
+    return sums
 
 
 @dataclass(frozen=True)
@@ -155,9 +182,15 @@ class TileTask:
 
     def run(self) -> None:
         """Read, summarise and store the tile; its record comes last."""
-        tile = self.source.read()
-        data = self.writer.write(self.window, tile.values)
-        summary = TileSummary.of(tile.values, self.acquired)
+        tile: Tile | SparseTile
+        if isinstance(self.source, SparseTileSource):
+            tile = self.source.read_sparse()
+            data = self.writer.write_sparse(self.window, tile)
+            summary = TileSummary.of_sparse(tile, self.acquired)
+        else:
+            tile = self.source.read()
+            data = self.writer.write(self.window, tile.values)
+            summary = TileSummary.of(tile.values, self.acquired)
         record = TileRecord(self.window, len(data), google_crc32c.value(data), summary, tile.binning)
         self.record.put(record.to_bytes())
 
