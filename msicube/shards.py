@@ -20,6 +20,8 @@ from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore
 
 EMPTY = np.uint64(2**64 - 1)
+#: A chunk is encoded as sparse where fewer than one in so many of its values is not 0.
+SPARSE = 50
 #: Chunks closer together than this in a shard are fetched with one read.
 COALESCE_GAP = 64 * 1024
 
@@ -130,9 +132,12 @@ class ShardLayout:
         index = np.full((*self.grid, 2), EMPTY, "<u8")
         offset = 0
         for position, chunk in chunks:
-            if not chunk.view(np.uint8).any():
+            filled = int(
+                np.count_nonzero(chunk.view(f"u{chunk.itemsize}"))
+            )  # by bits: -0.0 is a value to keep
+            if filled == 0:
                 continue
-            data = self.codec.encode(chunk)
+            data = self.codec.encode(chunk, sparse=filled * SPARSE < chunk.size)
             parts.append(data)
             index[position] = offset, len(data)
             offset += len(data)

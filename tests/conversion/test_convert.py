@@ -107,13 +107,13 @@ def test_a_killed_run_is_finished_by_the_same_command(tmp_path: Path) -> None:
     records = tmp_path / "killed.zarr.partial" / f"{source.stem}.tiles"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(records.glob("*.npz"))) < 20:
+    while len(list(records.glob("*.tile"))) < 20:
         assert process.poll() is None, "the conversion ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = sorted(records.glob("*.npz"))
+    finished = sorted(records.glob("*.tile"))
     assert not (study / source.stem).exists(), "a half-written slide is visible"
     # A shard that was damaged after it was recorded is written again; the others are not.
     shards = tmp_path / "killed.zarr.partial" / source.stem / "intensity" / "c"
@@ -176,7 +176,7 @@ def test_tiles_of_a_file_that_was_replaced_are_not_kept(simulation: SimulationRe
 
     with pytest.raises(Stopped):
         mc.convert(damaged.with_suffix(".imzML"), tmp_path / "s.zarr", progress=stop)
-    assert any((tmp_path / "s.zarr.partial").rglob("*.npz"))
+    assert any((tmp_path / "s.zarr.partial").rglob("*.tile"))
     shutil.copy(good.path.with_suffix(".ibd"), damaged)
     mc.convert(damaged.with_suffix(".imzML"), tmp_path / "s.zarr")
     mc.convert(good.path, tmp_path / "clean.zarr")
