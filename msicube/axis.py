@@ -92,6 +92,10 @@ class SpectralBins:
     def __len__(self) -> int:
         return len(self.centres)
 
+    def crop(self, chosen: slice) -> SpectralBins:
+        """Return some neighbouring channels."""
+        return SpectralBins(self.centres[chosen], self.lower[chosen], self.upper[chosen], self.exact)
+
     def assign(self, mz: NDArray[Any]) -> NDArray[np.intp]:
         """Return the channel of each m/z value; -1 for one that is in no channel or is not finite."""
         with np.errstate(invalid="ignore"):  # a signalling NaN is no reason to warn

@@ -20,6 +20,16 @@ FORMAT_VERSION = 1
 AXIS_NAME: dict[str, str] = {"msi": "mz", "ftir": "wavenumber"}
 
 
+def intensity_fill(modality: str, dtype: np.dtype[Any]) -> float:
+    """Return what the intensities are where nothing was acquired.
+
+    No peak is an intensity of 0, so 0 it is in a mass-spectrometry image. An absorbance of 0 is a measurement like any
+    other: where there is none in an infrared image there is NaN, or 0 in the integers, which have no NaN. In both
+    ``acquired`` decides.
+    """
+    return np.nan if modality == "ftir" and dtype.kind == "f" else 0
+
+
 @dataclass(frozen=True)
 class VariableSpec:
     """One variable of a slide.
@@ -74,7 +84,7 @@ SPECS: tuple[VariableSpec, ...] = (
         "intensity",
         ("y", "x", "channel"),
         None,
-        "intensity as measured; 0 where not acquired",
+        "intensity as measured; where not acquired 0 (msi), NaN (ftir)",
     ),
     VariableSpec(
         "acquired",
