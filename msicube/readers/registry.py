@@ -46,7 +46,15 @@ class Format:
 
 
 #: Every format, in the order in which they are asked whose file it is. A new one adds its row.
-FORMATS: tuple[Format, ...] = (Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),)
+FORMATS: tuple[Format, ...] = (
+    Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),
+    # Before ENVI: the instrument writes an ENVI header beside its own files.
+    Format(
+        "Agilent",
+        (".dmt", ".dmd", ".dms", ".drd", ".bsp", ".dat", ".seq", ".hdr"),
+        "msicube.readers.agilent",
+    ),
+)
 
 
 def open_source(
@@ -57,7 +65,7 @@ def open_source(
     Parameters
     ----------
     path
-        Any file of the source: an ``.imzML`` with its ``.ibd`` beside it, say.
+        Any file of the source: an ``.imzML`` with its ``.ibd`` beside it, say; or a folder that holds one source.
     on_error
         ``"stop"`` raises the first thing that is wrong; ``"report"`` masks spectra that are wrong and names each of
         them in ``info.remarks``.
@@ -97,6 +105,8 @@ def open_sources(
     Parameters and errors are those of :func:`open_source`.
     """
     path = Path(path)
+    if path.is_dir():
+        path = _only_source(path)
     if not path.is_file():
         raise UnknownFormat(f"{path} is not a file: name a file of a known format ({_known()})")
     for form in FORMATS:
@@ -126,6 +136,21 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         else:
             raise UnknownFormat(f"{path} does not exist")
     return list(found)
+
+
+def _only_source(folder: Path) -> Path:
+    """Return the source that lies in a folder.
+
+    Raises
+    ------
+    UsageError
+        There are several.
+    """
+    found = find_sources([folder])
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:4])
+        raise UsageError(f"the folder {folder} holds {len(found)} sources ({names}, ...): name one of them")
+    return found[0]
 
 
 def _main_file(path: Path) -> Path | None:
