@@ -15,6 +15,7 @@ from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import CorruptStore, MSICubeError, UsageError
 from msicube.readers import CubeReader, TileSource, find_sources, open_sources
 from msicube.readers.independent import independent_tile, release
+from msicube.readers.resampled import resampled
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store.cube import CubeArray
 from msicube.store.draft import location_metadata
@@ -84,8 +85,8 @@ def validate(
         Files or folders to compare with: every stored spectrum and every peak with the source, bit for bit.
         A slide is compared with the source file of its name.
     independent
-        Read the sources through somebody else's library (imzML: pyimzML) instead of ours: slower, and it finds what
-        both our reader and our store would have got wrong.
+        Read the sources through somebody else's library (imzML: pyimzML; Agilent: agilent_format) instead of ours:
+        slower, and it finds what both our reader and our store would have got wrong.
     scheduler, workers
         Where tiles are checked; see :mod:`msicube.scheduling`.
     progress
@@ -152,8 +153,9 @@ def _schema_problems(study: Study, name: str) -> Iterator[str]:
         )
     yield from peak_schema_problems(study, name)
     law = study.slide_attrs[name].get("axis", {}).get("law")
+    binned = study.modality == "msi" and law != OBSERVED
     for edge in ("channel_lower", "channel_upper"):
-        if law != OBSERVED and location_metadata(study.location / name / edge) is None:
+        if binned and location_metadata(study.location / name / edge) is None:
             yield f"the variable {edge} is missing: the slide was binned ({law})"
     missing = set(schema.SLIDE_ATTRS) - set(study.slide_attrs[name])
     if missing:
@@ -270,16 +272,17 @@ def _check_tile(check: _TileCheck) -> list[str]:
 
 def _on_stored_axis(study: Study, name: str, reader: CubeReader) -> CubeReader:
     """Return the source on the axis that the slide was stored with."""
-    if reader.info.axis is not None:
-        return reader
-    law: Any = study.slide_attrs[name]["axis"]["law"]
-    axis = study.axis(name)
-    if law == OBSERVED:
+    origin: dict[str, Any] = study.slide_attrs[name]["axis"]
+    if "interpolation" in origin:
+        return resampled(reader, study.axis(name), origin["interpolation"])
+    if reader.info.axis is None and origin["law"] != OBSERVED:
+        return reader.with_axis(stored_bins(study, name), origin["law"])
+    if reader.info.axis is None:
         survey = reader.survey()
-        if survey is None or survey.common_axis is None or not np.array_equal(survey.common_axis, axis):
+        if survey is None or survey.common_axis is None:
             raise CorruptStore("the spectra of the source do not share the m/z axis that is stored")
-        return reader.with_axis(SpectralBins.observed(axis), OBSERVED)
-    return reader.with_axis(stored_bins(study, name), law)
+        reader = reader.with_axis(SpectralBins.observed(survey.common_axis), OBSERVED)
+    return reader.crop(*origin["crop"]) if "crop" in origin else reader
 
 
 def _from_peaks(study: Study, name: str) -> CubeReader | None:
