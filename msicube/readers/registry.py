@@ -58,7 +58,11 @@ FORMATS: tuple[Format, ...] = (
 
 
 def open_source(
-    path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    on_error: OnError = "stop",
+    index_cache: str | None = None,
+    format_name: str | None = None,
 ) -> CubeReader:
     """Open a source that holds one cube: its metadata and index are read, its spectra are not.
 
@@ -73,6 +77,8 @@ def open_source(
         Where the index of a large file is kept for the next time: a folder, ``"beside"`` the source (or the folder,
         where that cannot be written), or ``"off"``. None takes the environment variable ``MSICUBE_INDEX_CACHE``, and
         without it the folder ``$XDG_CACHE_HOME/msicube``.
+    format_name
+        Only this one of :data:`FORMATS`, by its name; None asks them all.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def open_source(
     UsageError
         The file is a stack of several planes; :func:`open_sources` opens them all.
     """
-    readers = open_sources(path, on_error=on_error, index_cache=index_cache)
+    readers = open_sources(path, on_error=on_error, index_cache=index_cache, format_name=format_name)
     if len(readers) > 1:
         names = ", ".join(reader.info.name for reader in readers)
         raise UsageError(
@@ -98,7 +104,11 @@ def open_source(
 
 
 def open_sources(
-    path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    on_error: OnError = "stop",
+    index_cache: str | None = None,
+    format_name: str | None = None,
 ) -> list[CubeReader]:
     """Open every cube of a source; a 3D stack has one for each plane, named ``<file>_z<plane>``.
 
@@ -110,9 +120,11 @@ def open_sources(
     if not path.is_file():
         raise UnknownFormat(f"{path} is not a file: name a file of a known format ({_known()})")
     for form in FORMATS:
-        main = form.main_file(path)
+        main = form.main_file(path) if format_name in (None, form.name) else None
         if main is not None:
             return form.open_readers(main, on_error=on_error, index_cache=index_cache)
+    if format_name is not None:
+        raise UnknownFormat(f"{path} is no file of the format {format_name}; known: {_known()}")
     raise UnknownFormat(f"{path}: no reader takes files that end in '{path.suffix}'; known: {_known()}")
 
 
