@@ -26,7 +26,7 @@ HEADER_BYTES = 1020
 #: Of a master: some hundred kilobytes at the most.
 MAX_MASTER_BYTES = 16 * 2**20
 #: Bounds of what can be an infrared axis, in cm^-1, and its length.
-MAX_WAVENUMBER, MAX_POINTS = 50_000.0, 1_000_000
+MIN_STEP, MAX_WAVENUMBER, MAX_POINTS = 1e-4, 50_000.0, 1_000_000
 _STEP, _START, _POINTS = 2216, 2228, 2236
 
 
@@ -85,7 +85,7 @@ class Master:
         if not (
             0 < n_points <= MAX_POINTS
             and start >= 0
-            and step > 0
+            and step >= MIN_STEP
             and step * (start + n_points) <= MAX_WAVENUMBER
         ):
             raise CorruptSource(
