@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from msicube.errors import UsageError
 
 Floats = NDArray[np.float64]
+#: Lower and upper end of a part of an axis, both included.
+Range = tuple[float, float]
 
 DEFAULT_REFERENCE_MZ = 1000.0
 #: An axis law of data whose axis is read from the source rather than chosen.
@@ -91,6 +93,10 @@ class SpectralBins:
 
     def __len__(self) -> int:
         return len(self.centres)
+
+    def crop(self, chosen: slice) -> SpectralBins:
+        """Return some neighbouring channels."""
+        return SpectralBins(self.centres[chosen], self.lower[chosen], self.upper[chosen], self.exact)
 
     def assign(self, mz: NDArray[Any]) -> NDArray[np.intp]:
         """Return the channel of each m/z value; -1 for one that is in no channel or is not finite."""
@@ -254,6 +260,23 @@ def suggest_law(spacing: Floats, mz: Floats) -> str:
         return "ppm:20"
     ppm = float(np.median(spacing[positive] / mz[positive]) * 1e6)
     return f"ppm:{min(ppm, 100):.3g}"
+
+
+def parse_range(text: str | Range) -> Range:
+    """Read a range as it is written on the command line, such as ``900:1800``.
+
+    Raises
+    ------
+    UsageError
+        It is none, or does not ascend.
+    """
+    try:
+        lower, upper = (float(part) for part in (text.split(":") if isinstance(text, str) else text))
+    except ValueError:
+        lower = upper = np.nan
+    if not lower < upper:
+        raise UsageError(f"{text!r} is no range: expected LOWER:UPPER, such as 900:1800")
+    return lower, upper
 
 
 def same_axis(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:

@@ -20,6 +20,16 @@ FORMAT_VERSION = 1
 AXIS_NAME: dict[str, str] = {"msi": "mz", "ftir": "wavenumber"}
 
 
+def intensity_fill(modality: str, dtype: np.dtype[Any]) -> float:
+    """Return what the intensities are where nothing was acquired.
+
+    No peak is an intensity of 0, so 0 it is in a mass-spectrometry image. An absorbance of 0 is a measurement like any
+    other: where there is none in an infrared image there is NaN, or 0 in the integers, which have no NaN. In both
+    ``acquired`` decides.
+    """
+    return np.nan if modality == "ftir" and dtype.kind == "f" else 0
+
+
 @dataclass(frozen=True)
 class VariableSpec:
     """One variable of a slide.
@@ -37,7 +47,7 @@ class VariableSpec:
     attrs
         Attributes that it always has.
     fill_value
-        Of the Zarr array: what unwritten places read as.
+        Of the Zarr array: what unwritten places read as; None where :func:`intensity_fill` has it.
     required
         Whether a slide without it is invalid.
     modality
@@ -74,7 +84,8 @@ SPECS: tuple[VariableSpec, ...] = (
         "intensity",
         ("y", "x", "channel"),
         None,
-        "intensity as measured; 0 where not acquired",
+        "intensity as measured; where not acquired 0 (msi), NaN (ftir)",
+        fill_value=None,
     ),
     VariableSpec(
         "acquired",
@@ -184,9 +195,10 @@ def describe(specs: tuple[VariableSpec, ...] = SPECS) -> str:
         "|---|---|---|---|---|---|",
     ]
     for spec in specs:
+        fill = "0 or NaN" if spec.fill_value is None else spec.fill_value
         only = f" ({spec.modality} only)" if spec.modality else ""
         rows.append(
             f"| `{spec.name}` | `({', '.join(spec.dims)})` | {spec.dtype or 'as in the source'} "
-            f"| {spec.fill_value} | {spec.attrs.get('units', '')} | {spec.description}{only} |"
+            f"| {fill} | {spec.attrs.get('units', '')} | {spec.description}{only} |"
         )
     return "\n".join(rows)

@@ -38,7 +38,7 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """Shape, chunks and codec of a shard of a ``(y, x, channel)`` array; fill value 0.
+    """Shape, chunks, codec and fill value of a shard of a ``(y, x, channel)`` array.
 
     Attributes
     ----------
@@ -48,11 +48,14 @@ class ShardLayout:
         Shape of an inner chunk.
     codec
         Of the inner chunks.
+    fill
+        What chunks that are not stored read as.
     """
 
     shape: tuple[int, int, int]
     chunk: tuple[int, int, int]
     codec: ChunkCodec
+    fill: float = 0
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -67,7 +70,7 @@ class ShardLayout:
     def encode(self, block: NDArray[Any]) -> bytes:
         """Return the bytes of a shard that holds ``block`` at its origin and fill values elsewhere.
 
-        Chunks whose every bit is zero are left out, as the specification has it for chunks of the fill value.
+        Chunks that are the fill value bit for bit are left out, as the specification has it.
         """
         return self._joined(self._cut(block))
 
@@ -78,7 +81,7 @@ class ShardLayout:
         channel: NDArray[np.int32],
         values: NDArray[Any],
     ) -> bytes:
-        """Return the bytes that :meth:`encode` gives for a block whose other values are 0, without making the block.
+        """Return the bytes that :meth:`encode` gives for a block that is fill values elsewhere, without making it.
 
         Parameters
         ----------
@@ -118,13 +121,13 @@ class ShardLayout:
         place, values = place[order], values[order].astype(self.codec.dtype, copy=False)
         counts = np.bincount(chunk, minlength=gy * gx * gc)
         ends = np.cumsum(counts)
-        scratch = np.zeros(self.chunk, self.codec.dtype)
+        scratch = np.full(self.chunk, self.fill, self.codec.dtype)
         flat = scratch.reshape(-1)
         for number in np.flatnonzero(counts).tolist():
             span = slice(int(ends[number] - counts[number]), int(ends[number]))
             flat[place[span]] = values[span]
             yield tuple(int(p) for p in np.unravel_index(number, self.grid)), scratch
-            flat[place[span]] = 0
+            flat[place[span]] = self.fill
 
     def _joined(self, chunks: Iterable[tuple[tuple[int, ...], NDArray[Any]]]) -> bytes:
         """Encode chunks, in the order of their positions, and return them with their index."""
@@ -132,9 +135,8 @@ class ShardLayout:
         index = np.full((*self.grid, 2), EMPTY, "<u8")
         offset = 0
         for position, chunk in chunks:
-            filled = int(
-                np.count_nonzero(chunk.view(f"u{chunk.itemsize}"))
-            )  # by bits: -0.0 is a value to keep
+            # By bits: -0.0 is a value to keep where the fill value is 0, and so is any other NaN where it is one.
+            filled = int(np.count_nonzero(chunk.view(self._word) != self._fill_bits))
             if filled == 0:
                 continue
             data = self.codec.encode(chunk, sparse=filled * SPARSE < chunk.size)
@@ -192,7 +194,7 @@ class ShardLayout:
         stored = []
         for position in wanted:
             if index[position][0] == EMPTY:
-                out[self._overlap(position, region)[1]] = 0
+                out[self._overlap(position, region)[1]] = self.fill
             else:
                 stored.append(position)
         stored.sort(key=lambda p: int(index[p][0]))
@@ -241,10 +243,19 @@ class ShardLayout:
             target.append(slice(start - wanted.start, stop - wanted.start))
         return tuple(inside), tuple(target)
 
+    @property
+    def _word(self) -> np.dtype[Any]:
+        """The unsigned integer as long as a value."""
+        return np.dtype(f"u{self.codec.dtype.itemsize}")
+
+    @property
+    def _fill_bits(self) -> Any:
+        return np.array(self.fill, self.codec.dtype).view(self._word)
+
     def _padded(self, part: NDArray[Any]) -> NDArray[Any]:
-        """Return a contiguous chunk in the stored type; what lies outside the block is 0."""
+        """Return a contiguous chunk in the stored type; what lies outside the block is the fill value."""
         if part.shape == self.chunk:
             return np.ascontiguousarray(part, dtype=self.codec.dtype)
-        chunk = np.zeros(self.chunk, self.codec.dtype)
+        chunk = np.full(self.chunk, self.fill, self.codec.dtype)
         chunk[tuple(slice(n) for n in part.shape)] = part
         return chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from msicube.errors import UsageError
 from msicube.readers import CubeReader
+from msicube.readers.dense import geometry
 from msicube.tiling import Window, windows
 
 
@@ -26,7 +28,7 @@ class CubeReaderContract(ABC):
                 return open_source("example.my")
 
             def expected(self):
-                return axis, cube  # (channel,), (y, x, channel) with 0 where not acquired
+                return axis, cube  # (channel,), (y, x, channel) with the fill where not acquired
     """
 
     @abstractmethod
@@ -56,6 +58,16 @@ class CubeReaderContract(ABC):
         np.testing.assert_array_equal(info.acquired, info.spectrum_index >= 0)
         numbers = info.spectrum_index[info.acquired]
         assert len(np.unique(numbers)) == len(numbers) == info.n_spectra
+        assert json.loads(json.dumps(info.source, allow_nan=False)) == info.source
+        assert info.source_bytes > 0
+
+    def test_what_was_turned_is_written_down(self) -> None:
+        """An infrared source says how its pixels lie, and what was flipped to get there."""
+        info = self.make_reader().info
+        if info.modality == "ftir":
+            written = info.source["geometry"]
+            assert written == geometry(flips=written["flips"])
+            assert all(isinstance(flip, str) for flip in written["flips"])
 
     def test_the_axis_is_the_sources(self) -> None:
         """No channel is added, lost or moved."""
@@ -82,11 +94,39 @@ class CubeReaderContract(ABC):
             for window in windows((ny, nx), step):
                 np.testing.assert_array_equal(reader.read_tile(window).values, cube[window.slices])
 
-    def test_unmeasured_pixels_are_zero(self) -> None:
-        """What was not acquired is 0, never garbage."""
+    def test_unmeasured_pixels_are_fill(self) -> None:
+        """What was not acquired is 0 or NaN, as the schema has it for the modality and the type, never garbage."""
         reader = self.make_reader()
         ny, nx = reader.info.shape
-        assert not reader.read_tile(Window(0, ny, 0, nx)).values[~reader.info.acquired].any()
+        unmeasured = reader.read_tile(Window(0, ny, 0, nx)).values[~reader.info.acquired]
+        np.testing.assert_array_equal(unmeasured, np.full_like(unmeasured, reader.info.fill))
+
+    def test_a_crop_is_a_part_of_the_whole(self) -> None:
+        """Both ends are included, a crop can be cropped again, and a range without a channel is refused."""
+        reader, (axis, cube) = self.make_reader(), self.expected()
+        ny, nx = reader.info.shape
+        start, stop = len(axis) // 3, len(axis) // 3 + max(1, len(axis) // 2)
+        crops = [
+            (start, reader.crop(axis[start], axis[stop - 1])),
+            (
+                stop - 1,
+                reader.crop(axis[start], axis[-1]).crop(axis[stop - 1], np.inf).crop(0, axis[stop - 1]),
+            ),
+        ]
+        for first, cropped in crops:
+            channels = slice(first, stop)
+            assert cropped.info.axis is not None
+            np.testing.assert_array_equal(cropped.info.axis, axis[channels])
+            assert cropped.info.axis_origin["crop"] == [axis[first], axis[stop - 1]]
+            expected = cube[..., channels].astype(cropped.info.dtype)
+            for window in (Window(0, ny, 0, nx), Window(ny - 1, ny, nx // 2, nx)):
+                values = pickle.loads(pickle.dumps(cropped.tile(window))).read().values
+                np.testing.assert_array_equal(values, expected[window.slices])
+        try:
+            reader.crop(axis[-1] + 1, axis[-1] + 2)
+        except UsageError:
+            return
+        raise AssertionError("a range without a channel was taken")
 
     def test_tiles_are_read_after_pickling(self) -> None:
         """The reader and each of its tiles can be sent to a worker."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msicube.axis import AxisLaw
+from msicube.axis import AxisLaw, parse_range
 from msicube.bytesize import parse_bytes
 from msicube.errors import UsageError
 
@@ -36,6 +36,7 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 SIZE = _Parsed("size", parse_bytes)
 AXIS_LAW = _Parsed("law", AxisLaw.parse)
+RANGE = _Parsed("range", parse_range)
 
 scheduler_option = click.option(
     "--scheduler",

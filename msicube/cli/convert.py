@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from msicube.cli.common import AXIS_LAW, SIZE, Reporter, json_option, scheduler_option, workers_option
+from msicube.cli.common import AXIS_LAW, RANGE, SIZE, Reporter, json_option, scheduler_option, workers_option
 from msicube.cli.conversion_report import show, show_plan
 from msicube.codecs import CODECS, DEFAULT_CODEC
 
@@ -15,6 +15,13 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
 @click.argument("sources", nargs=-1, required=True, metavar="SRC...")
 @click.argument("study")
 @click.option("--mz-axis", type=AXIS_LAW, help="Axis law for processed imzML, e.g. ppm:20.")
+@click.option("--crop", type=RANGE, metavar="LOWER:UPPER", help="Keep these channels only, e.g. 900:1800.")
+@click.option(
+    "--wavenumber-axis",
+    metavar="AXIS",
+    help="Interpolate infrared images to START:STOP:STEP, first, slide:NAME, or a FILE of wavenumbers.",
+)
+@click.option("--interpolation", type=click.Choice(["linear", "cubic"]), default="linear", show_default=True)
 @click.option("--samples", metavar="CSV", help="Table with a column slide, and label, patient, split, ...")
 @click.option("--memory-limit", type=SIZE, default="2 GiB", show_default=True, help="Bound on this process.")
 @click.option(
@@ -41,7 +48,7 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
 @workers_option
 @json_option
 def command(dry_run: bool, as_json: bool, **arguments: Any) -> int:
-    """Convert imzML files or folders of them into a study.
+    """Convert mass-spectrometry or infrared images, or folders of them, into a study.
 
     Each source becomes one slide. The same command run again goes on where it stopped. A source that fails does not
     stop the others; the exit code is 1 then.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @json_option
 def command(path: str, as_json: bool) -> None:
     """Tell what a source file or a study holds, without reading its spectra."""
-    documents = _source(Path(path)) if Path(path).is_file() else [_study(path)]
+    documents = _source(Path(path)) if _is_source(Path(path)) else [_study(path)]
     if as_json:
         print_json(documents if len(documents) > 1 else documents[0])
         return
@@ -34,6 +34,11 @@ def _print(path: str, document: dict[str, Any]) -> None:
     if slides:
         columns = list(dict.fromkeys(key for row in slides for key in row))
         print_table("slides", columns, [[row.get(key) for key in columns] for row in slides])
+
+
+def _is_source(path: Path) -> bool:
+    """Return whether a path is a file, or a folder that is no Zarr store and so may hold the files of a source."""
+    return path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "zarr.json").exists())
 
 
 def _source(path: Path) -> list[dict[str, Any]]:

@@ -2,34 +2,85 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from msicube.axis import LAWS_HELP, OBSERVED, AxisLaw, SpectralBins
+from msicube.axis import LAWS_HELP, OBSERVED, AxisLaw, Range, SpectralBins, parse_range
 from msicube.conversion.union import union_bins
+from msicube.conversion.wavenumbers import plan_wavenumbers
 from msicube.errors import AxisMismatch, AxisRequired, UsageError
 from msicube.readers import AxisSurvey, CubeReader, RaggedReader
+from msicube.readers.dense import channel_range
+from msicube.readers.resampled import Interpolation, resampled
 from msicube.store import Study
 from msicube.store.stored_reader import stored_bins
 
 
 @dataclass(frozen=True)
+class AxisWish:
+    """What the user asked of the axes; :func:`msicube.convert` says what the words mean."""
+
+    mz_axis: str | None = None
+    crop: Range | None = None
+    wavenumber_axis: str | None = None
+    interpolation: Interpolation = "linear"
+
+    @classmethod
+    def of(
+        cls,
+        mz_axis: str | None,
+        crop: str | Range | None,
+        wavenumber_axis: str | os.PathLike[str] | None,
+        interpolation: Interpolation,
+    ) -> AxisWish:
+        """Take the arguments as the user gave them.
+
+        Raises
+        ------
+        UsageError
+            No range, or no such interpolation.
+        """
+        if interpolation not in get_args(Interpolation):
+            known = ", ".join(get_args(Interpolation))
+            raise UsageError(f"interpolation={interpolation!r} is not known: choose one of {known}")
+        return cls(
+            mz_axis,
+            None if crop is None else parse_range(crop),
+            None if wavenumber_axis is None else os.fspath(wavenumber_axis),
+            interpolation,
+        )
+
+
+@dataclass(frozen=True)
 class AxisPlan:
-    """The shared axis of the ragged sources of a study.
+    """The shared axis of the sources of a study.
 
     Attributes
     ----------
     law
-        None where no law was chosen: then only sources whose spectra share one m/z array can be converted.
+        Of ragged sources. None where none was chosen: then only those whose spectra share one m/z array can be
+        converted.
     bins
         The channels of that law over all sources.
+    wavenumbers
+        What infrared sources are interpolated to; None where they are kept as they are.
+    interpolation
+        How.
+    crop
+        What of the axis is kept; ``wavenumbers`` are cropped already.
     """
 
     law: str | None = None
     bins: SpectralBins | None = None
+    wavenumbers: NDArray[np.float64] | None = None
+    interpolation: Interpolation = "linear"
+    crop: Range | None = None
 
     def apply(self, reader: CubeReader, survey: AxisSurvey | None) -> CubeReader:
         """Return a reader on its axis.
@@ -38,7 +89,15 @@ class AxisPlan:
         ------
         AxisRequired
             The source is ragged and no law was chosen; the message suggests one.
+        UsageError
+            The source has no channel in the range of the crop, or does not reach as far as the stated wavenumbers.
         """
+        if self.wavenumbers is not None:
+            return resampled(reader, self.wavenumbers, self.interpolation)
+        reader = self._on_axis(reader, survey)
+        return reader if self.crop is None else reader.crop(*self.crop)
+
+    def _on_axis(self, reader: CubeReader, survey: AxisSurvey | None) -> CubeReader:
         if survey is None:
             return reader
         if self.bins is not None and self.law is not None:
@@ -49,6 +108,57 @@ class AxisPlan:
             f"{reader.info.name} is processed: every spectrum has its own m/z values, and a study needs one axis. "
             f"Choose it with --mz-axis (mz_axis=): {LAWS_HELP}. The observed spacing suggests {survey.suggestion}"
         )
+
+
+def plan_axes(
+    sources: Mapping[str, tuple[Callable[[], CubeReader], AxisSurvey | None]],
+    axes: Mapping[str, NDArray[np.float64]],
+    modality: str,
+    wish: AxisWish,
+    study: Study | None,
+) -> AxisPlan:
+    """Choose the axis of all sources of one modality.
+
+    Parameters
+    ----------
+    sources
+        By slide, how to open it and its survey; no survey for a source that states its axis.
+    axes
+        Of the sources that state theirs.
+    modality
+        ``"msi"`` or ``"ftir"``.
+    wish
+        What the user asked for.
+    study
+        What is there already.
+
+    Raises
+    ------
+    AxisMismatch
+        Infrared sources on different axes, or a study on another axis than the one asked for.
+    UsageError
+        An axis that does not belong to the modality, that there is not, or that cannot be made.
+    """
+    if modality == "ftir":
+        if wish.mz_axis is not None:
+            raise UsageError(
+                "--mz-axis (mz_axis=) is for mass spectra: infrared images take --wavenumber-axis"
+            )
+        wavenumbers = plan_wavenumbers(axes, study, asked=wish.wavenumber_axis, crop=wish.crop)
+        return AxisPlan(wavenumbers=wavenumbers, interpolation=wish.interpolation, crop=wish.crop)
+    if wish.wavenumber_axis is not None:
+        raise UsageError(
+            "--wavenumber-axis (wavenumber_axis=) is for infrared images: mass spectra take --mz-axis"
+        )
+    plan = plan_axis(sources, wish.mz_axis, study)
+    if plan.bins is not None and wish.crop is not None:
+        kept = channel_range(plan.bins.centres, *wish.crop, "the m/z axis")
+        if len(plan.bins.crop(kept)) < len(plan.bins) and _stored_axis(study, None) is not None:
+            raise AxisMismatch(
+                f"the study is on {plan.law} from m/z {plan.bins.centres[0]:.6g} to {plan.bins.centres[-1]:.6g}, which "
+                f"a crop to {wish.crop[0]:g} to {wish.crop[1]:g} would cut: leave --crop out, or use another study"
+            )
+    return replace(plan, crop=wish.crop)
 
 
 def plan_axis(

@@ -7,19 +7,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from msicube.axis import Range
 from msicube.codecs import DEFAULT_CODEC
-from msicube.conversion.axis_plan import AxisPlan, plan_axis
+from msicube.conversion.axis_plan import AxisPlan, AxisWish, plan_axes
 from msicube.conversion.slide import SlidePlan
 from msicube.conversion.sources import (
     Source,
+    axes_of,
     check_present,
     guarded,
+    one_modality,
     sample_remarks,
     survey_sources,
     surveys_of,
 )
 from msicube.conversion.work import Options, affordable, memory_needed, plan_slide
 from msicube.readers import find_sources
+from msicube.readers.resampled import Interpolation
 from msicube.samples import read_samples
 from msicube.store import Location, Study
 from msicube.store.draft import work_folder
@@ -48,7 +52,7 @@ class SlideForecast:
     dtype
         Of the stored intensities.
     axis
-        Law, and first and last m/z.
+        Law, and first and last m/z or wavenumber.
     tile, tiles
         ``(y, x)`` of a tile, and how many there are.
     intensity_bytes, peaks_bytes
@@ -122,6 +126,9 @@ def plan(
     study: str | os.PathLike[str],
     *,
     mz_axis: str | None = None,
+    crop: str | Range | None = None,
+    wavenumber_axis: str | os.PathLike[str] | None = None,
+    interpolation: Interpolation = "linear",
     samples: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
     memory_limit: str | int = "2 GiB",
     shard_size: str | int = "64 MiB",
@@ -138,7 +145,9 @@ def plan(
 
     Parameters
     ----------
-    sources, study, mz_axis, samples, memory_limit, shard_size, codec, keep_peaks, workers, storage_options
+    sources, study, mz_axis, crop, wavenumber_axis, interpolation, samples
+        As for :func:`msicube.convert`.
+    memory_limit, shard_size, codec, keep_peaks, workers, storage_options
         As for :func:`msicube.convert`.
     on_error
         As for :func:`msicube.convert`; by default what is wrong with a source is in its row.
@@ -164,7 +173,8 @@ def plan(
     )
     existing = find_study(location)
     items = survey_sources(found, existing, options, on_error)
-    axis = plan_axis(surveys_of(items), mz_axis, existing)
+    wish = AxisWish.of(mz_axis, crop, wavenumber_axis, interpolation)
+    axis = plan_axes(surveys_of(items), axes_of(items), one_modality(items, existing), wish, existing)
     rows = tuple(_forecast(item, axis, existing, options, on_error) for item in items)
     return ConversionPlan(location.url, rows, tuple(sample_remarks(items, options)))
 

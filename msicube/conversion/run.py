@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+from msicube.axis import Range
 from msicube.codecs import DEFAULT_CODEC
-from msicube.conversion.axis_plan import AxisPlan, plan_axis
+from msicube.conversion.axis_plan import AxisPlan, AxisWish, plan_axes
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.slide import Progress
 from msicube.conversion.sources import (
     Source,
+    axes_of,
     check_present,
     guarded,
+    one_modality,
     sample_remarks,
     survey_sources,
     surveys_of,
@@ -22,6 +25,7 @@ from msicube.conversion.sources import (
 from msicube.conversion.verification import NOT_VERIFIED, verifying
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
 from msicube.readers import find_sources
+from msicube.readers.resampled import Interpolation
 from msicube.samples import read_samples
 from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
@@ -35,6 +39,9 @@ def convert(
     study: str | os.PathLike[str],
     *,
     mz_axis: str | None = None,
+    crop: str | Range | None = None,
+    wavenumber_axis: str | os.PathLike[str] | None = None,
+    interpolation: Interpolation = "linear",
     samples: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
     memory_limit: str | int = "2 GiB",
     shard_size: str | int = "64 MiB",
@@ -57,6 +64,15 @@ def convert(
         Path or URL; made where there is none, added to where there is one.
     mz_axis
         Axis law for processed imzML, e.g. ``"ppm:20"``; continuous data keep their own axis.
+    crop
+        ``(lower, upper)`` or ``"lower:upper"``: the channels to keep, both ends included. Of sources that state their
+        axis nothing else is read; of ragged ones the channels of the chosen axis are cropped, by their centres.
+    wavenumber_axis
+        The axis that infrared sources are interpolated to where theirs is another one: ``"START:STOP:STEP"`` in cm^-1,
+        ``"first"`` (that of the first source, or of the study where it has slides), ``"slide:NAME"`` or a file of
+        values. Without it, sources on different axes are an error, and nothing is ever extrapolated.
+    interpolation
+        ``"linear"``, or ``"cubic"`` for a spline through all channels of the source. It is written into the store.
     samples
         A samples table: a CSV file with a column ``slide``, or slide name to a mapping. Slides that are in the study
         already get their row again.
@@ -91,6 +107,9 @@ def convert(
     ------
     AxisRequired
         A processed source and no ``mz_axis``; the message suggests one from the observed spacing.
+    AxisMismatch
+        Infrared sources on different axes and no ``wavenumber_axis``, or a study on another axis than the one asked
+        for. Nothing is written.
     CorruptSource
         A source is damaged or contradicts itself. Nothing of this slide becomes visible in the study.
     SlideExists
@@ -117,10 +136,11 @@ def convert(
         workers=workers,
         progress=progress,
     )
+    wish = AxisWish.of(mz_axis, crop, wavenumber_axis, interpolation)
     with write_lock(location):
         existing = find_study(location)
         items = survey_sources(found, existing, options, on_error)
-        plan = plan_axis(surveys_of(items), mz_axis, existing)
+        plan = plan_axes(surveys_of(items), axes_of(items), one_modality(items, existing), wish, existing)
         rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
     return ConversionReport(location.url, rows, tuple(sample_remarks(items, options)))
 
@@ -136,7 +156,7 @@ def _convert_one(
 
 def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) -> SlideReport:
     reader = item.open()
-    row = SlideReport(item.name, str(item.path), "present", source_bytes=item.n_bytes)
+    row = SlideReport(item.name, str(item.path), "present", source_bytes=reader.info.source_bytes)
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:
         check_present(item, study)

@@ -88,7 +88,11 @@ class SlidePlan:
         edges = (info.axis, info.bins.lower, info.bins.upper) if info.bins else (info.axis,)
         document = {
             "source": info.source,
-            "axis": [info.axis_law, *(hashlib.sha256(edge.tobytes()).hexdigest() for edge in edges)],
+            "axis": [
+                info.axis_law,
+                info.axis_origin,
+                *(hashlib.sha256(edge.tobytes()).hexdigest() for edge in edges),
+            ],
             "tiles": [self.tiles.shape, self.tiles.tile, self.tiles.cell, self.tiles.channel_chunk],
             "dtype": info.dtype.str,
             "codec": self.codec,
@@ -299,7 +303,7 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
         "sample": plan.sample,
         "source": {**info.source, "verified": result.verified.checksums},
         "pixel_size": {"y": size.y, "x": size.x, "provenance": size.provenance} if size else None,
-        "axis": {"law": info.axis_law},
+        "axis": {"law": info.axis_law, **info.axis_origin},
         "conversion": {
             **result.to_json(),
             "channels": plan.tiles.shape[2],

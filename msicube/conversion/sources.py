@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from msicube.conversion.work import Options
 from msicube.errors import MSICubeError, SlideExists, UsageError
@@ -40,6 +42,8 @@ class Source:
     name: str
     opener: Opener
     survey: AxisSurvey | None = None
+    modality: str | None = None
+    axis: NDArray[np.float64] | None = None
     error: MSICubeError | None = None
     seconds: float = field(default=0.0)
 
@@ -48,20 +52,11 @@ class Source:
         return next(reader for reader in self.opener.planes(self.path) if reader.info.name == self.name)
 
     @property
-    def files(self) -> list[Path]:
-        """The files of the source."""
-        alike = self.path.parent.glob(f"{glob.escape(self.path.stem)}.*")
-        return sorted(path for path in alike if path.suffix.lower() in (".imzml", ".ibd"))
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the files."""
-        return sum(path.stat().st_size for path in self.files)
-
-    @property
     def stamp(self) -> str:
-        """What changes when the files are written again."""
-        return " ".join(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in self.files)
+        """What changes when the files of the source are written again: those whose names begin as its name does."""
+        stem = self.path.stem.lower()
+        files = sorted(path for path in self.path.parent.iterdir() if path.name.lower().startswith(stem))
+        return " ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
 
 
 def survey_sources(paths: list[Path], study: Study | None, options: Options, on_error: str) -> list[Source]:
@@ -83,6 +78,31 @@ def survey_sources(paths: list[Path], study: Study | None, options: Options, on_
 def surveys_of(items: list[Source]) -> dict[str, tuple[Callable[[], CubeReader], AxisSurvey | None]]:
     """Return how to open each source that can be opened, and its survey, by slide."""
     return {item.name: (item.open, item.survey) for item in items if not item.error}
+
+
+def axes_of(items: list[Source]) -> dict[str, NDArray[np.float64]]:
+    """Return the axis of each source that states one, by slide."""
+    return {item.name: item.axis for item in items if item.axis is not None and not item.error}
+
+
+def one_modality(items: list[Source], study: Study | None) -> str:
+    """Return the modality of all sources that can be opened and of the study.
+
+    Raises
+    ------
+    UsageError
+        There are two.
+    """
+    found: dict[str, str] = {}
+    if study is not None:
+        found[study.modality] = f"the study {study.path}"
+    for item in items:
+        if item.modality is not None:
+            found.setdefault(item.modality, str(item.path))
+    if len(found) > 1:
+        named = " and ".join(f"{modality} ({example})" for modality, example in found.items())
+        raise UsageError(f"a study holds one modality, found {named}: convert them into studies of their own")
+    return next(iter(found), "msi")
 
 
 def _check_names(items: list[Source]) -> None:
@@ -136,8 +156,10 @@ def _planes(item: Source, study: Study | None, on_error: str) -> list[Source]:
 
 def _survey(item: Source, study: Study | None) -> None:
     """Look through the axis of a source, unless its slide is there and needs none."""
+    reader = item.open()
+    item.modality, item.axis = reader.info.modality, reader.info.axis
     if study is None or item.name not in study:
-        item.survey = item.open().survey()
+        item.survey = reader.survey()
 
 
 def check_present(item: Source, study: Study) -> None:
@@ -153,9 +175,10 @@ def check_present(item: Source, study: Study) -> None:
     }
     found = item.open().info.source
     if stored != found:
+        differs = [key for key in stored | found if stored.get(key) != found.get(key)]
         raise SlideExists(
-            f"the study has a slide {item.name} from another file (UUID {stored.get('uuid')}) than {item.path} (UUID "
-            f"{found.get('uuid')}): rename the file, or remove the slide first"
+            f"the study has a slide {item.name} from another source than {item.path}: they differ in "
+            f"{', '.join(differs)}; rename the source, or remove the slide first"
         )
 
 

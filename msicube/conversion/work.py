@@ -13,6 +13,7 @@ from msicube.conversion.slide import Progress, SlidePlan, convert_slide
 from msicube.conversion.verification import Verified
 from msicube.errors import MemoryLimitError, UsageError
 from msicube.readers import CubeReader, OnError
+from msicube.readers.resampled import STRIP_BYTES, ResampledReader
 from msicube.scheduling import SchedulerLike, default_workers
 from msicube.store import Location
 from msicube.store.study import check_modality
@@ -23,6 +24,8 @@ BASE_MEMORY = 256 * 2**20
 TILE_COPIES = 3.5
 #: A shard of peaks in flight holds the bytes of the file, the arrays, their joined values and what is encoded.
 PEAK_COPIES = 4
+#: Interpolation holds the source's spectra, and some float64 blocks of the same size.
+STRIP_COPIES = 8
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ def memory_needed(plan: SlidePlan, workers: int) -> int:
 
 
 def _task_bytes(plan: SlidePlan) -> int:
-    """Return what one task holds at most: a tile, or a shard of peaks."""
+    """Return what one task holds at most: a tile, and what interpolating it takes; or a shard of peaks."""
     peaks = plan.peaks.shard_bytes * PEAK_COPIES if plan.peaks else 0
-    return max(int(plan.shard_bytes * TILE_COPIES), peaks)
+    strips = STRIP_BYTES * STRIP_COPIES if isinstance(plan.reader, ResampledReader) else 0
+    return max(int(plan.shard_bytes * TILE_COPIES) + strips, peaks)

@@ -1,49 +1,94 @@
-"""``xr.open_dataset("x.imzML", engine="imzml")``: a source as the slide that it would become, with no conversion."""
+"""``xr.open_dataset("x.dmt", engine="agilent")``: a source as the slide that it would become, with no conversion."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
-from xarray.backends import BackendArray, BackendEntrypoint
-from xarray.core import indexing
+from xarray.backends import BackendEntrypoint
 
 from msicube import schema
-from msicube.conversion.axis_plan import plan_axis
-from msicube.conversion.slide import pixel_axes
-from msicube.conversion.tiles import TileSummary
+from msicube.axis import Range, parse_range
+from msicube.conversion.axis_plan import AxisPlan, plan_axis
+from msicube.conversion.lazy_source import attributes, lazy_variables
 from msicube.errors import UsageError
 from msicube.readers import CubeReader, open_source
-from msicube.tiling import Window, plan_tiles, windows
-
-#: Bytes of spectra that are read at a time, whatever is asked for: an ion image needs every spectrum, but not at once.
-READ_BYTES = 16 * 2**20
-BY_PRODUCTS = ("total_ion_current", "mean_spectrum", "max_spectrum")
 
 
-class ImzMLBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
-    """The xarray engine ``imzml``: variables, coordinates and types are those of a slide of a study.
+class SourceBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
+    """An xarray engine: variables, coordinates and types of a source are those of a slide of a study.
 
-    Nothing but metadata, index and axis is read before a value is asked for. With ``chunks={}`` the chunks of Dask are
-    the slide's tiles. The by-products ``total_ion_current``, ``mean_spectrum`` and ``max_spectrum`` come from one pass
-    over all spectra, made when the first of them is asked for.
+    Nothing but metadata, index and axis is read before a value is asked for, and then of each file only the bytes of
+    the channels that are wanted, where the format allows it. With ``chunks={}`` the chunks of Dask are the slide's
+    tiles. The by-products ``total_ion_current``, ``mean_spectrum`` and ``max_spectrum`` come from one pass over all
+    spectra, made when the first of them is asked for.
     """
 
-    description = "Mass-spectrometry images in imzML, through msicube"
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "mz_axis")
+    #: Name of the format in :data:`msicube.readers.registry.FORMATS`.
+    format: ClassVar[str]
+    #: Endings that are this format's alone, so that a file is known by its name.
+    endings: ClassVar[tuple[str, ...]] = ()
+    open_dataset_parameters: ClassVar[tuple[str, ...]] = ("filename_or_obj", "drop_variables", "crop")
 
     def open_dataset(  # type: ignore[override,unused-ignore]
         self,
         filename_or_obj: Any,
         *,
         drop_variables: str | Iterable[str] | None = None,
+        crop: str | Range | None = None,
+    ) -> xr.Dataset:
+        """Open a source lazily.
+
+        Parameters
+        ----------
+        filename_or_obj
+            Any file of the source, or a folder that holds no other.
+        drop_variables
+            Names to leave out.
+        crop
+            ``(lower, upper)`` or ``"lower:upper"``: the channels to keep, both ends included.
+
+        Raises
+        ------
+        UnknownFormat
+            The file is not of this engine's format.
+        CorruptSource
+            The file contradicts itself or is damaged.
+        """
+        return _dataset(self._open(filename_or_obj), AxisPlan(crop=_range(crop)), drop_variables)
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Return whether the name ends in a way that is this format's alone, in any case."""
+        return (
+            isinstance(filename_or_obj, str | os.PathLike)
+            and Path(filename_or_obj).suffix.lower() in self.endings
+        )
+
+    def _open(self, filename: Any) -> CubeReader:
+        if not isinstance(filename, str | os.PathLike):
+            raise UsageError(
+                f"a source of the format {self.format} is opened by its path, found {type(filename).__name__}"
+            )
+        return open_source(filename, format_name=self.format)
+
+
+class ImzMLBackend(SourceBackend):
+    """The xarray engine ``imzml``."""
+
+    description = "Mass-spectrometry images in imzML, through msicube"
+    format, endings = "imzML", (".imzml",)
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "crop", "mz_axis")
+
+    def open_dataset(  # type: ignore[override,unused-ignore]
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        crop: str | Range | None = None,
         mz_axis: str | None = None,
     ) -> xr.Dataset:
         """Open an imzML file lazily.
@@ -52,8 +97,8 @@ class ImzMLBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
         ----------
         filename_or_obj
             The ``.imzML``, its ``.ibd`` beside it.
-        drop_variables
-            Names to leave out.
+        drop_variables, crop
+            As for the other engines.
         mz_axis
             Axis law for a processed file; see :func:`msicube.convert`.
 
@@ -64,158 +109,68 @@ class ImzMLBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
         CorruptSource
             The file contradicts itself or is damaged.
         """
-        reader = _on_axis(_path(filename_or_obj), mz_axis)
-        dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
-        found = {name: v for name, v in _variables(reader).items() if name not in dropped}
-        axis = schema.AXIS_NAME[reader.info.modality]
-        dataset = xr.Dataset(found, attrs=_attributes(reader))
-        return dataset if axis in dropped else dataset.set_coords(axis).set_xindex(axis)
-
-    def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Return whether the name ends in .imzML, in any case."""
-        return (
-            isinstance(filename_or_obj, str | os.PathLike)
-            and _path(filename_or_obj).suffix.lower() == ".imzml"
-        )
+        reader = self._open(filename_or_obj)
+        plan = plan_axis({reader.info.name: (lambda: reader, reader.survey())}, mz_axis, None)
+        return _dataset(reader, replace(plan, crop=_range(crop)), drop_variables)
 
 
-def _path(filename: Any) -> Path:
-    if not isinstance(filename, str | os.PathLike):
-        raise UsageError(f"an imzML source is opened by its path, found {type(filename).__name__}")
-    return Path(filename)
+class AgilentBackend(SourceBackend):
+    """The xarray engine ``agilent``."""
+
+    description = "Agilent infrared mosaics and single tiles, through msicube"
+    format, endings = "Agilent", (".dmt", ".dmd", ".dms", ".bsp")
 
 
-def _on_axis(path: Path, mz_axis: str | None) -> CubeReader:
-    reader = open_source(path)
-    survey = reader.survey()
-    return plan_axis({path.stem: (lambda: reader, survey)}, mz_axis, None).apply(reader, survey)
+class EnviBackend(SourceBackend):
+    """The xarray engine ``envi``."""
+
+    description = "Infrared images in ENVI files, through msicube"
+    format = "ENVI"
 
 
-def _variables(reader: CubeReader) -> dict[str, xr.Variable]:
-    """Return the variables of a slide; the large ones lazy."""
-    info = reader.info
-    assert info.axis is not None
-    cube = LazyCube(reader)
-    tiles = plan_tiles(cube.shape, info.dtype.itemsize)
-    one_pass = _OnePass(reader, tuple(tiles.tiles()))
-    small: dict[str, Any] = {
-        "acquired": info.acquired,
-        "spectrum_index": info.spectrum_index,
-        schema.AXIS_NAME[info.modality]: info.axis,
-    }
-    if info.bins is not None:
-        small |= {"channel_lower": info.bins.lower, "channel_upper": info.bins.upper}
-    lazy = {"intensity": cube, **{name: LazyByProduct(one_pass, name) for name in BY_PRODUCTS}}
-    data = {**small, **{name: indexing.LazilyIndexedArray(array) for name, array in lazy.items()}}
-    variables = {}
-    for name, values in data.items():
-        spec = schema.BY_NAME[name]
-        variables[name] = xr.Variable(spec.dims, values, spec.attributes())
-    preferred = dict(zip(schema.BY_NAME["intensity"].dims, (*tiles.tile, cube.shape[2]), strict=True))
-    variables["intensity"].encoding["preferred_chunks"] = preferred
-    for name, values, attrs in pixel_axes(info):
-        variables[name] = xr.Variable((name,), values, {**schema.BY_NAME[name].attributes(), **attrs})
-    return variables
+class PerkinElmerBackend(SourceBackend):
+    """The xarray engine ``perkinelmer``."""
+
+    description = "PerkinElmer infrared images, through msicube"
+    format, endings = "PerkinElmer", (".fsm",)
 
 
-def _attributes(reader: CubeReader) -> dict[str, Any]:
-    info = reader.info
-    size = info.pixel_size
-    return {
-        "source": info.source,
-        "pixel_size": {"y": size.y, "x": size.x, "provenance": size.provenance} if size else None,
-        "axis": {"law": info.axis_law},
-    }
+class OpusBackend(SourceBackend):
+    """The xarray engine ``opus``."""
+
+    description = "Bruker OPUS spectra and images, through msicube"
+    format = "OPUS"
 
 
-class LazyCube(BackendArray):  # type: ignore[misc,unused-ignore]
-    """The intensities of a source, ``(y, x, channel)``; picklable, any number of threads."""
+class MatlabBackend(SourceBackend):
+    """The xarray engine ``matlab``."""
 
-    def __init__(self, reader: CubeReader) -> None:
-        assert reader.info.axis is not None
-        self.reader = reader
-        self.shape = (*reader.info.shape, len(reader.info.axis))
-        self.dtype = reader.info.dtype
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
-
-    def _get(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        """Read integers and slices, in windows of bounded size."""
-        single = tuple(axis for axis, part in enumerate(key) if not isinstance(part, slice))
-        y, x, channel = (
-            np.arange(size)[part if isinstance(part, slice) else slice(int(part), int(part) + 1)]
-            for part, size in zip(key, self.shape, strict=True)
-        )
-        out = np.empty((len(y), len(x), len(channel)), self.dtype)
-        for window in self._windows(y, x):
-            rows = np.flatnonzero((window.y0 <= y) & (y < window.y1))
-            columns = np.flatnonzero((window.x0 <= x) & (x < window.x1))
-            if len(rows) and len(columns) and len(channel):
-                values = self.reader.read_tile(window).values
-                wanted = np.ix_(y[rows] - window.y0, x[columns] - window.x0, channel)
-                out[np.ix_(rows, columns)] = values[wanted]
-        return out.squeeze(single)
-
-    def _windows(self, y: NDArray[np.intp], x: NDArray[np.intp]) -> list[Window]:
-        """Cut the rectangle around the wanted pixels into windows of whole rows, or of parts of one."""
-        if not len(y) or not len(x):
-            return []
-        y0, x0, ny, nx = int(y.min()), int(x.min()), int(np.ptp(y)) + 1, int(np.ptp(x)) + 1
-        pixels = max(1, READ_BYTES // (self.shape[2] * self.dtype.itemsize))
-        step = (max(1, pixels // nx), min(nx, pixels))
-        return [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows((ny, nx), step)]
+    description = "Infrared images in MATLAB files, through msicube"
+    format = "MATLAB"
 
 
-@dataclass
-class _OnePass:
-    """What one pass over all spectra gives, made once and when it is needed."""
+class HDF5Backend(SourceBackend):
+    """The xarray engine ``hdf5``."""
 
-    reader: CubeReader
-    tiles: tuple[Window, ...]
-    _result: dict[str, NDArray[np.float64]] | None = None
-    _lock: Lock = field(default_factory=Lock)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"reader": self.reader, "tiles": self.tiles, "_result": self._result}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=Lock())
-
-    def result(self) -> dict[str, NDArray[np.float64]]:
-        """Return each by-product by its name."""
-        with self._lock:
-            if self._result is None:
-                self._result = self._make()
-            return self._result
-
-    def _make(self) -> dict[str, NDArray[np.float64]]:
-        info = self.reader.info
-        assert info.axis is not None
-        total = np.zeros(info.shape)
-        sums, largest = np.zeros(len(info.axis)), np.full(len(info.axis), -np.inf)
-        for window in self.tiles:
-            summary = TileSummary.of(self.reader.read_tile(window).values, info.acquired[window.slices])
-            total[window.slices] = summary.total
-            sums += summary.sums
-            np.maximum(largest, summary.largest, out=largest)
-        mean = sums / max(1, info.n_spectra)
-        largest = np.where(np.isfinite(largest), largest, 0.0)
-        return dict(zip(BY_PRODUCTS, (total, mean, largest), strict=True))
+    description = "Infrared images in HDF5 files, through msicube"
+    format = "HDF5"
 
 
-class LazyByProduct(BackendArray):  # type: ignore[misc,unused-ignore]
-    """One of the by-products of a source."""
+class NumPyBackend(SourceBackend):
+    """The xarray engine ``npy``."""
 
-    def __init__(self, one_pass: _OnePass, name: str) -> None:
-        info = one_pass.reader.info
-        assert info.axis is not None
-        self.one_pass, self.name = one_pass, name
-        self.shape = info.shape if schema.BY_NAME[name].dims == ("y", "x") else (len(info.axis),)
-        self.dtype = np.dtype(np.float64)
+    description = "Infrared images in NumPy files, through msicube"
+    format = "NumPy"
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        values = self.one_pass.result()[self.name]
-        return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.BASIC, values.__getitem__
-        )
+
+def _range(crop: str | Range | None) -> Range | None:
+    return None if crop is None else parse_range(crop)
+
+
+def _dataset(reader: CubeReader, plan: AxisPlan, drop_variables: str | Iterable[str] | None) -> xr.Dataset:
+    reader = plan.apply(reader, reader.survey())
+    dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
+    found = {name: v for name, v in lazy_variables(reader).items() if name not in dropped}
+    axis = schema.AXIS_NAME[reader.info.modality]
+    dataset = xr.Dataset(found, attrs=attributes(reader))
+    return dataset if axis in dropped else dataset.set_coords(axis).set_xindex(axis)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from msicube import schema
 from msicube.axis import SpectralBins
 from msicube.tiling import Window
 
@@ -57,9 +58,12 @@ class CubeInfo:
     pixel_size
         None where the source does not say.
     source
-        File names, sizes, checksums, mode and whatever else the format tells; JSON.
+        File names, sizes, checksums, mode and whatever else the format tells; JSON. Each file, or all files of one
+        kind, is an entry with ``name`` and ``bytes``; ``geometry`` is from :func:`msicube.readers.dense.geometry`.
     axis_law
         What made the axis: ``"observed"`` for one that the source states, else the law.
+    axis_origin
+        What else is known of the axis: the range that it was cropped to, how spectra were resampled; JSON.
     remarks
         Oddities that were met and how they were taken; they go into the conversion report.
     masked
@@ -80,6 +84,7 @@ class CubeInfo:
     remarks: tuple[str, ...] = ()
     masked: int = 0
     bins: SpectralBins | None = field(default=None, repr=False)
+    axis_origin: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,6 +95,17 @@ class CubeInfo:
     def n_spectra(self) -> int:
         """Number of pixels that hold a spectrum."""
         return int(self.acquired.sum())
+
+    @property
+    def fill(self) -> float:
+        """What tiles hold where nothing was acquired."""
+        return schema.intensity_fill(self.modality, self.dtype)
+
+    @property
+    def source_bytes(self) -> int:
+        """Size of all files of the source."""
+        entries = (entry for entry in self.source.values() if isinstance(entry, dict))
+        return sum(int(entry.get("bytes", 0)) for entry in entries)
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ class Tile(NamedTuple):
     Attributes
     ----------
     values
-        ``(y, x, channel)``, 0 where not acquired.
+        ``(y, x, channel)``, where not acquired :func:`msicube.schema.intensity_fill`.
     binning
         What binning did; None where nothing was binned.
     """
@@ -229,6 +245,20 @@ class CubeReader(Protocol):
 
     def with_axis(self, bins: SpectralBins, law: str) -> CubeReader:
         """Return a reader of the same source on a given axis; ``law`` is written into the store."""
+
+    def crop(self, lower: float, upper: float) -> CubeReader:
+        """Return a reader of the channels from ``lower`` to ``upper``, both included.
+
+        Only their bytes are read where the format allows it. A ragged source is cropped once it is on its axis, by the
+        centres of the channels.
+
+        Raises
+        ------
+        UsageError
+            No channel lies in the range.
+        AxisRequired
+            The source is ragged and ``with_axis`` was not called.
+        """
 
     def verify(self) -> dict[str, str]:
         """Check the data against the checksums that the source declares.

@@ -6,6 +6,7 @@ else; :class:`DenseReader` is the rest of the protocol.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +17,49 @@ from msicube.axis import SpectralBins
 from msicube.errors import UsageError
 from msicube.readers.base import CubeInfo, Tile
 from msicube.tiling import Window
+
+
+def geometry(*, flips: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the entry ``geometry`` of a source: how pixels lie in the store, and what was turned to get there.
+
+    Parameters
+    ----------
+    flips
+        Each way in which the file has it otherwise, in words, such as ``"rows: the file begins at the bottom"`` or
+        ``"channels: the file descends"``.
+    """
+    return {"origin": "top left", "y": "down", "x": "right", "axis": "ascending", "flips": list(flips)}
+
+
+def channel_range(axis: NDArray[np.float64], lower: float, upper: float, name: str) -> slice:
+    """Return the channels from ``lower`` to ``upper``, both included.
+
+    Raises
+    ------
+    UsageError
+        No channel lies there.
+    """
+    start, stop = (int(at) for at in (np.searchsorted(axis, lower), np.searchsorted(axis, upper, "right")))
+    if start >= stop:
+        raise UsageError(
+            f"no channel of {name} lies in {lower:g} to {upper:g}: its axis goes from {axis[0]:g} to {axis[-1]:g}"
+        )
+    return slice(start, stop)
+
+
+def cropped(info: CubeInfo, lower: float, upper: float) -> tuple[CubeInfo, slice]:
+    """Return what is known of a cube on the channels from ``lower`` to ``upper``, and which these are.
+
+    Raises
+    ------
+    UsageError
+        No channel lies there.
+    """
+    assert info.axis is not None
+    chosen = channel_range(info.axis, lower, upper, info.name)
+    axis = info.axis[chosen]
+    origin = {**info.axis_origin, "crop": [float(axis[0]), float(axis[-1])]}
+    return replace(info, axis=axis, axis_origin=origin), chosen
 
 
 class SpectraSource(Protocol):
@@ -59,6 +103,8 @@ class DenseTile:
         Of the tile.
     acquired
         ``(y, x)`` of the tile.
+    fill
+        Of the pixels that were not acquired.
     """
 
     spectra: SpectraSource
@@ -67,16 +113,17 @@ class DenseTile:
     n_channels: int
     dtype: np.dtype[Any]
     acquired: NDArray[np.bool_]
+    fill: float = 0
 
     def read(self) -> Tile:
         """Read the tile."""
         if not self.acquired.any():
-            return Tile(np.zeros((*self.window.shape, self.n_channels), self.dtype))
+            return Tile(np.full((*self.window.shape, self.n_channels), self.fill, self.dtype))
         values = self.spectra.read(self.window, slice(self.first, self.first + self.n_channels))
         values = np.ascontiguousarray(values, self.dtype)
         if not self.acquired.all():
             values = values if values.flags.owndata and values.flags.writeable else values.copy()
-            values[~self.acquired] = 0
+            values[~self.acquired] = self.fill
         return Tile(values)
 
 
@@ -105,7 +152,7 @@ class DenseReader:
         if not (0 <= window.y0 < window.y1 <= info.shape[0] and 0 <= window.x0 < window.x1 <= info.shape[1]):
             raise UsageError(f"{window} is empty or leaves {info.name} of {info.shape} pixels")
         acquired = info.acquired[window.slices]
-        return DenseTile(self.spectra, window, self.first, len(info.axis), info.dtype, acquired)
+        return DenseTile(self.spectra, window, self.first, len(info.axis), info.dtype, acquired, info.fill)
 
     def read_tile(self, window: Window) -> Tile:
         """Read one tile."""
@@ -113,17 +160,8 @@ class DenseReader:
 
     def crop(self, lower: float, upper: float) -> DenseReader:
         """Return a reader of the channels from ``lower`` to ``upper``, both included."""
-        info = self.info
-        assert info.axis is not None
-        start, stop = (
-            int(at) for at in (np.searchsorted(info.axis, lower), np.searchsorted(info.axis, upper, "right"))
-        )
-        if start >= stop:
-            raise UsageError(
-                f"no channel of {info.name} lies in {lower:g} to {upper:g}: its axis goes from {info.axis[0]:g} to "
-                f"{info.axis[-1]:g}"
-            )
-        return replace(self, info=replace(info, axis=info.axis[start:stop]), first=self.first + start)
+        info, chosen = cropped(self.info, lower, upper)
+        return replace(self, info=info, first=self.first + chosen.start)
 
     def survey(self) -> None:
         """Return None: the source states its axis."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.axis import SpectralBins
-from msicube.errors import UsageError
-from msicube.readers.base import Tile
+from msicube.errors import CorruptSource, MissingDependency, UsageError
+from msicube.readers.agilent.spectra import AgilentSpectra
+from msicube.readers.base import CubeReader, Tile, TileSource
+from msicube.readers.dense import DenseReader
 from msicube.readers.imzml import ImzMLReader
+from msicube.readers.resampled import ResampledReader, ResampledTile
 from msicube.tiling import Window
 
 # pyimzML reads through one file handle: two threads at once would get each other's bytes.
@@ -36,6 +39,8 @@ class IndependentTile:
         Of the tile.
     bins
         The channels of a binned slide; None where spectra lie on the axis.
+    first
+        Value of a spectrum on the axis with which the tile begins.
     """
 
     path: Path
@@ -43,6 +48,7 @@ class IndependentTile:
     n_channels: int
     dtype: np.dtype[Any]
     bins: SpectralBins | None
+    first: int = 0
 
     def read(self) -> Tile:
         """Read the tile."""
@@ -51,7 +57,10 @@ class IndependentTile:
             parser = _parser(self.path)
             for place in zip(*np.nonzero(self.spectra >= 0), strict=True):
                 mz, intensity = parser.getspectrum(int(self.spectra[place]))
-                values[place] = intensity if self.bins is None else _binned(mz, intensity, self.bins)
+                if self.bins is None:
+                    values[place] = intensity[self.first : self.first + self.n_channels]
+                else:
+                    values[place] = _binned(mz, intensity, self.bins)
         return Tile(values)
 
 
@@ -62,24 +71,150 @@ def _binned(mz: NDArray[Any], intensity: NDArray[Any], bins: SpectralBins) -> ND
     return np.bincount(channel[inside], intensity[inside], len(bins)).astype(np.float64, copy=False)
 
 
-def independent_tile(reader: Any, window: Window) -> IndependentTile:
-    """Return a window of a source as an independent library reads it: pyimzML for imzML.
+@dataclass(frozen=True)
+class IndependentAgilentTile:
+    """A tile of an Agilent image as agilent_format reads it; a :class:`msicube.readers.TileSource`.
 
-    The numbering of the spectra is that of the file, which both agree on; where a spectrum lies, its m/z and its
-    intensities come from the other library.
+    Attributes
+    ----------
+    path
+        The file of spectra of a single tile, or the .dmt of a mosaic.
+    mosaic
+        Which of the two.
+    edge
+        Rows and columns of a file of spectra.
+    window
+        In the cube.
+    channels
+        Of the files.
+    acquired
+        ``(y, x)`` of the tile.
+    fill
+        Of the pixels that were not acquired.
+    """
+
+    path: Path
+    mosaic: bool
+    edge: int
+    window: Window
+    channels: slice
+    acquired: NDArray[np.bool_]
+    fill: float
+
+    def read(self) -> Tile:
+        """Read the tile; every file that it touches is loaded whole, one at a time."""
+        n_channels = self.channels.stop - self.channels.start
+        values = np.full((*self.window.shape, n_channels), self.fill, np.float32)
+        edge, window = self.edge, self.window
+        for row in range(window.y0 // edge, -(-window.y1 // edge)):
+            for column in range(window.x0 // edge, -(-window.x1 // edge)):
+                place = Window(row * edge, (row + 1) * edge, column * edge, (column + 1) * edge)
+                part = place.intersect(window)
+                assert part is not None
+                target = (
+                    slice(part.y0 - window.y0, part.y1 - window.y0),
+                    slice(part.x0 - window.x0, part.x1 - window.x0),
+                )
+                if self.acquired[target].any():
+                    image = self._image(row, column)[..., self.channels]
+                    inside = Window(
+                        part.y0 - place.y0, part.y1 - place.y0, part.x0 - place.x0, part.x1 - place.x0
+                    )
+                    values[target] = image[inside.slices]
+        return Tile(values)
+
+    def _image(self, row: int, column: int) -> NDArray[Any]:
+        """Return one file of spectra, the top row first: the package gives it from the bottom."""
+        library = _agilent_format()
+        try:
+            if not self.mosaic:
+                return np.asarray(library.agilentImage(str(self.path)).data)[::-1]
+            tiles = library.agilentMosaicTiles(str(self.path)).tiles
+            return np.asarray(tiles[column, row]())[::-1]
+        except (OSError, ValueError, IndexError, AttributeError, KeyError) as error:
+            raise CorruptSource(
+                f"agilent_format cannot read row {row}, column {column} of the tiles of {self.path.name} ({error}): "
+                f"compare without --independent"
+            ) from error
+
+
+def _agilent_format() -> Any:
+    try:
+        import agilent_format
+    except ImportError as error:
+        raise MissingDependency(
+            "an independent check of Agilent images needs agilent-format: pip install agilent-format"
+        ) from error
+    return agilent_format
+
+
+def independent_tile(reader: CubeReader, window: Window) -> TileSource:
+    """Return a window of a source as an independent library reads it: pyimzML for imzML, agilent_format for Agilent.
+
+    The numbering of the spectra is that of the file, which both agree on; where a spectrum lies, its axis and its
+    intensities come from the other library. Interpolated spectra are interpolated again from its numbers.
 
     Raises
     ------
     UsageError
         No other library is known for this kind of source.
+    MissingDependency
+        The library is not installed.
     """
-    if not isinstance(reader, ImzMLReader) or reader.info.axis is None:
-        raise UsageError("an independent check is there for imzML files only: leave out --independent")
+    if isinstance(reader, ResampledReader):
+        return _resampled_tile(reader, window)
+    if isinstance(reader, DenseReader) and isinstance(reader.spectra, AgilentSpectra):
+        return _agilent_tile(reader, reader.spectra, window)
+    if isinstance(reader, ImzMLReader) and reader.info.axis is not None:
+        return _imzml_tile(reader, window)
+    raise UsageError(
+        "an independent check is there for imzML and Agilent files only: leave out --independent"
+    )
+
+
+def _imzml_tile(reader: ImzMLReader, window: Window) -> IndependentTile:
+    assert reader.info.axis is not None
     grid = reader.info.spectrum_index[window.slices]
     with _ONE_AT_A_TIME:
         _check_positions(_parser(reader.path), reader, window)
     bins = None if reader.bins is None or reader.bins.exact else reader.bins
-    return IndependentTile(reader.path, grid, len(reader.info.axis), reader.info.dtype, bins)
+    return IndependentTile(
+        reader.path, grid, len(reader.info.axis), reader.info.dtype, bins, reader.first if bins is None else 0
+    )
+
+
+def _agilent_tile(reader: DenseReader, spectra: AgilentSpectra, window: Window) -> IndependentAgilentTile:
+    info = reader.info
+    assert info.axis is not None
+    library = _agilent_format()
+    mosaic = info.source["kind"] == "mosaic"
+    first = next(name for row in spectra.names for name in row if name is not None)
+    master = spectra.folder / str(info.source["master"]["name"])
+    path = master if mosaic else spectra.folder / first
+    if mosaic and not first.lower().endswith(".dmd"):
+        raise UsageError(f"agilent_format does not read {first} alone: leave out --independent")
+    with master.open("rb") as file:
+        axis = np.array(library.agilent._get_wavenumbers(file)["wavenumbers"])
+    channels = slice(reader.first, reader.first + len(info.axis))
+    if not np.array_equal(axis[channels], info.axis):
+        raise UsageError(f"agilent_format finds another axis in {master.name} than msicube")
+    acquired = info.acquired[window.slices]
+    return IndependentAgilentTile(path, mosaic, spectra.shape[0], window, channels, acquired, info.fill)
+
+
+def _resampled_tile(reader: ResampledReader, window: Window) -> ResampledTile:
+    tile = reader.tile(window)
+    strips = tuple(
+        (
+            part,
+            independent_tile(
+                reader.source,
+                Window(part.y0 + window.y0, part.y1 + window.y0, part.x0 + window.x0, part.x1 + window.x0),
+            ),
+        )
+        for part, _ in tile.strips
+    )
+    return replace(tile, strips=strips)
 
 
 def _check_positions(parser: Any, reader: ImzMLReader, window: Window) -> None:

@@ -46,18 +46,30 @@ class Format:
 
 
 #: Every format, in the order in which they are asked whose file it is. A new one adds its row.
-FORMATS: tuple[Format, ...] = (Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),)
+FORMATS: tuple[Format, ...] = (
+    Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),
+    # Before ENVI: the instrument writes an ENVI header beside its own files.
+    Format(
+        "Agilent",
+        (".dmt", ".dmd", ".dms", ".drd", ".bsp", ".dat", ".seq", ".hdr"),
+        "msicube.readers.agilent",
+    ),
+)
 
 
 def open_source(
-    path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    on_error: OnError = "stop",
+    index_cache: str | None = None,
+    format_name: str | None = None,
 ) -> CubeReader:
     """Open a source that holds one cube: its metadata and index are read, its spectra are not.
 
     Parameters
     ----------
     path
-        Any file of the source: an ``.imzML`` with its ``.ibd`` beside it, say.
+        Any file of the source: an ``.imzML`` with its ``.ibd`` beside it, say; or a folder that holds one source.
     on_error
         ``"stop"`` raises the first thing that is wrong; ``"report"`` masks spectra that are wrong and names each of
         them in ``info.remarks``.
@@ -65,6 +77,8 @@ def open_source(
         Where the index of a large file is kept for the next time: a folder, ``"beside"`` the source (or the folder,
         where that cannot be written), or ``"off"``. None takes the environment variable ``MSICUBE_INDEX_CACHE``, and
         without it the folder ``$XDG_CACHE_HOME/msicube``.
+    format_name
+        Only this one of :data:`FORMATS`, by its name; None asks them all.
 
     Returns
     -------
@@ -80,7 +94,7 @@ def open_source(
     UsageError
         The file is a stack of several planes; :func:`open_sources` opens them all.
     """
-    readers = open_sources(path, on_error=on_error, index_cache=index_cache)
+    readers = open_sources(path, on_error=on_error, index_cache=index_cache, format_name=format_name)
     if len(readers) > 1:
         names = ", ".join(reader.info.name for reader in readers)
         raise UsageError(
@@ -90,19 +104,27 @@ def open_source(
 
 
 def open_sources(
-    path: str | os.PathLike[str], *, on_error: OnError = "stop", index_cache: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    on_error: OnError = "stop",
+    index_cache: str | None = None,
+    format_name: str | None = None,
 ) -> list[CubeReader]:
     """Open every cube of a source; a 3D stack has one for each plane, named ``<file>_z<plane>``.
 
     Parameters and errors are those of :func:`open_source`.
     """
     path = Path(path)
+    if path.is_dir():
+        path = _only_source(path)
     if not path.is_file():
         raise UnknownFormat(f"{path} is not a file: name a file of a known format ({_known()})")
     for form in FORMATS:
-        main = form.main_file(path)
+        main = form.main_file(path) if format_name in (None, form.name) else None
         if main is not None:
             return form.open_readers(main, on_error=on_error, index_cache=index_cache)
+    if format_name is not None:
+        raise UnknownFormat(f"{path} is no file of the format {format_name}; known: {_known()}")
     raise UnknownFormat(f"{path}: no reader takes files that end in '{path.suffix}'; known: {_known()}")
 
 
@@ -126,6 +148,21 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         else:
             raise UnknownFormat(f"{path} does not exist")
     return list(found)
+
+
+def _only_source(folder: Path) -> Path:
+    """Return the source that lies in a folder.
+
+    Raises
+    ------
+    UsageError
+        There are several.
+    """
+    found = find_sources([folder])
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:4])
+        raise UsageError(f"the folder {folder} holds {len(found)} sources ({names}, ...): name one of them")
+    return found[0]
 
 
 def _main_file(path: Path) -> Path | None:

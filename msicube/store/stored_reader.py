@@ -9,6 +9,7 @@ import numpy as np
 from msicube.axis import SpectralBins
 from msicube.errors import AxisRequired, CorruptStore, UsageError
 from msicube.readers.base import AxisSurvey, CubeInfo, PixelSize, Tile
+from msicube.readers.dense import cropped
 from msicube.readers.ragged import RaggedTile, binned_dtype, survey
 from msicube.store.peaks import StoredPeaks
 from msicube.store.study import Study
@@ -95,6 +96,13 @@ class StoredReader:
         """Return the same peaks on a given axis."""
         dtype = binned_dtype(self.all_peaks.intensity_dtype)
         return replace(self, info=replace(self.info, axis=bins.centres, axis_law=law, bins=bins, dtype=dtype))
+
+    def crop(self, lower: float, upper: float) -> StoredReader:
+        """Return a reader of the channels from ``lower`` to ``upper``, both included."""
+        if self.info.bins is None:
+            raise AxisRequired(f"the peaks of {self.info.name} are on no axis yet: give one before cropping")
+        info, chosen = cropped(self.info, lower, upper)
+        return replace(self, info=replace(info, bins=self.info.bins.crop(chosen)))
 
     def verify(self) -> dict[str, str]:
         """Return what was verified when the source was converted; the file itself is not looked at."""

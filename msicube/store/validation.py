@@ -15,6 +15,7 @@ from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import CorruptStore, MSICubeError, UsageError
 from msicube.readers import CubeReader, TileSource, find_sources, open_sources
 from msicube.readers.independent import independent_tile, release
+from msicube.readers.resampled import resampled
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store.cube import CubeArray
 from msicube.store.draft import location_metadata
@@ -70,9 +71,9 @@ def validate(
 ) -> list[Finding]:
     """Check a study.
 
-    Every variable is checked against the schema, every shard is decoded and its checksum met, unmeasured pixels must be
-    0, and the total ion current must be the sum of the stored spectra. Where peaks are kept, the stored spectra must be
-    what they give on the stored channels, bit for bit.
+    Every variable is checked against the schema, every shard is decoded and its checksum met, unmeasured pixels must
+    hold the fill value, and the total ion current must be the sum of the stored spectra. Where peaks are kept, the
+    stored spectra must be what they give on the stored channels, bit for bit.
 
     Parameters
     ----------
@@ -84,8 +85,8 @@ def validate(
         Files or folders to compare with: every stored spectrum and every peak with the source, bit for bit.
         A slide is compared with the source file of its name.
     independent
-        Read the sources through somebody else's library (imzML: pyimzML) instead of ours: slower, and it finds what
-        both our reader and our store would have got wrong.
+        Read the sources through somebody else's library (imzML: pyimzML; Agilent: agilent_format) instead of ours:
+        slower, and it finds what both our reader and our store would have got wrong.
     scheduler, workers
         Where tiles are checked; see :mod:`msicube.scheduling`.
     progress
@@ -152,8 +153,9 @@ def _schema_problems(study: Study, name: str) -> Iterator[str]:
         )
     yield from peak_schema_problems(study, name)
     law = study.slide_attrs[name].get("axis", {}).get("law")
+    binned = study.modality == "msi" and law != OBSERVED
     for edge in ("channel_lower", "channel_upper"):
-        if law != OBSERVED and location_metadata(study.location / name / edge) is None:
+        if binned and location_metadata(study.location / name / edge) is None:
             yield f"the variable {edge} is missing: the slide was binned ({law})"
     missing = set(schema.SLIDE_ATTRS) - set(study.slide_attrs[name])
     if missing:
@@ -216,6 +218,9 @@ def _plane_problems(
         yield f"intensity has shape {cube.shape}, acquired and the axis make {(*acquired.shape, len(axis))}"
     if not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
         yield "the spectral axis is not finite and strictly ascending"
+    fill = schema.intensity_fill(study.modality, cube.dtype)
+    if not np.array_equal(cube.layout.fill, fill, equal_nan=True):
+        yield f"intensity has the fill value {cube.layout.fill:g}, expected {fill:g}"
     if not np.array_equal(acquired, index >= 0):
         yield f"acquired and spectrum_index disagree at {int((acquired != (index >= 0)).sum())} pixels"
 
@@ -243,9 +248,12 @@ def _check_tile(check: _TileCheck) -> list[str]:
     except CorruptStore as error:
         return [str(error)]
     problems = []
-    if values[~check.acquired].any():
-        problems.append(f"unmeasured pixels of {check.window} are not 0")
-    if not np.allclose(values.sum(axis=2, dtype=np.float64), check.total, rtol=1e-9, atol=0, equal_nan=True):
+    fill = check.cube.layout.fill
+    unmeasured = values[~check.acquired]
+    if not np.array_equal(unmeasured, np.full_like(unmeasured, fill), equal_nan=True):
+        problems.append(f"unmeasured pixels of {check.window} are not {fill:g}")
+    total = np.where(check.acquired, values.sum(axis=2, dtype=np.float64), 0)
+    if not np.allclose(total, check.total, rtol=1e-9, atol=0, equal_nan=True):
         problems.append(f"total_ion_current of {check.window} is not the sum of the stored spectra")
     if check.source is not None:
         try:
@@ -264,16 +272,17 @@ def _check_tile(check: _TileCheck) -> list[str]:
 
 def _on_stored_axis(study: Study, name: str, reader: CubeReader) -> CubeReader:
     """Return the source on the axis that the slide was stored with."""
-    if reader.info.axis is not None:
-        return reader
-    law: Any = study.slide_attrs[name]["axis"]["law"]
-    axis = study.axis(name)
-    if law == OBSERVED:
+    origin: dict[str, Any] = study.slide_attrs[name]["axis"]
+    if "interpolation" in origin:
+        return resampled(reader, study.axis(name), origin["interpolation"])
+    if reader.info.axis is None and origin["law"] != OBSERVED:
+        return reader.with_axis(stored_bins(study, name), origin["law"])
+    if reader.info.axis is None:
         survey = reader.survey()
-        if survey is None or survey.common_axis is None or not np.array_equal(survey.common_axis, axis):
+        if survey is None or survey.common_axis is None:
             raise CorruptStore("the spectra of the source do not share the m/z axis that is stored")
-        return reader.with_axis(SpectralBins.observed(axis), OBSERVED)
-    return reader.with_axis(stored_bins(study, name), law)
+        reader = reader.with_axis(SpectralBins.observed(survey.common_axis), OBSERVED)
+    return reader.crop(*origin["crop"]) if "crop" in origin else reader
 
 
 def _from_peaks(study: Study, name: str) -> CubeReader | None:

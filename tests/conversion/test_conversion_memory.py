@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from agilent_files import master_bytes, random_cube, tile_bytes
 
 from msicube.bytesize import parse_bytes
-from msicube.conversion.work import BASE_MEMORY
+from msicube.conversion.work import BASE_MEMORY, STRIP_COPIES
+from msicube.readers.resampled import STRIP_BYTES
 from msicube.simulate import simulate_msi
 
 #: What the tiles in flight may take; the process itself takes up to BASE_MEMORY besides.
@@ -19,8 +22,9 @@ CODE = """
 import sys
 from pathlib import Path
 import msicube as mc
-source, study, limit, law = sys.argv[1:]
-mc.convert(source, study, memory_limit=int(limit), shard_size="2 MiB", workers=2, mz_axis=law or None)
+source, study, limit, *axis = sys.argv[1:]
+axis = dict(option.split("=") for option in axis)
+mc.convert(source, study, memory_limit=int(limit), shard_size="2 MiB", workers=2, **axis)
 mc.validate(mc.open_study(study), workers=2)
 # Not getrusage: its high-water mark is inherited from the process that started this one.
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -41,11 +45,26 @@ def test_a_slide_of_ten_times_the_budget_stays_within_the_limit(tmp_path: Path, 
     ).slides[0]
     size = slide.n_bytes
     assert size > 10 * BUDGET
-    limit = BASE_MEMORY + BUDGET
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, str(slide.path), str(tmp_path / "s.zarr"), str(limit), law],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    assert_within(BASE_MEMORY + BUDGET, slide.path, tmp_path / "s.zarr", *([f"mz_axis={law}"] if law else []))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
+@pytest.mark.parametrize("option", ["crop=910:3000", "wavenumber_axis=910:3000:2.1"])
+def test_a_mosaic_larger_than_the_limit_stays_within_it(tmp_path: Path, option: str) -> None:
+    edge, n_points, grid = 64, 1200, 5
+    tile = tile_bytes(random_cube((edge, edge, n_points)))
+    (tmp_path / "one").write_bytes(tile)
+    for row, column in np.ndindex(grid, grid):
+        (tmp_path / f"Big_{column:04d}_{row:04d}.dmd").hardlink_to(tmp_path / "one")
+    (tmp_path / "big.dmt").write_bytes(master_bytes(n_points))
+    # Interpolation takes strips of its own, of two tiles at once.
+    limit = BASE_MEMORY + BUDGET + (2 * STRIP_COPIES * STRIP_BYTES if "axis" in option else 0)
+    assert len(tile) * grid**2 > max(10 * BUDGET, limit)
+    assert_within(limit, tmp_path / "big.dmt", tmp_path / "s.zarr", option)
+
+
+def assert_within(limit: int, source: Path, study: Path, *options: str) -> None:
+    """Convert and validate in a process of its own, and look at its peak."""
+    command = [sys.executable, "-c", CODE, str(source), str(study), str(limit), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < limit

@@ -249,7 +249,7 @@ def test_a_name_that_is_taken_by_another_source_is_refused(
     mc.convert(simulation.slides[0].path, tmp_path / "s.zarr")
     other = simulate_msi(tmp_path / "in", slides=1, seed=99, shape=(10, 10), channels=30).slides[0].path
     assert other.name == simulation.slides[0].path.name
-    with pytest.raises(SlideExists, match="UUID"):
+    with pytest.raises(SlideExists, match=r"differ in .*uuid"):
         mc.convert(other, tmp_path / "s.zarr")
     with pytest.raises(UsageError, match="would both be the slide"):
         mc.convert([simulation.slides[0].path, other], tmp_path / "t.zarr")

@@ -14,7 +14,7 @@ import xarray as xr
 from processed_helpers import write_processed
 
 import msicube as mc
-from msicube.conversion import xarray_engine
+from msicube.conversion import lazy_source
 from msicube.conversion.xarray_engine import ImzMLBackend
 from msicube.errors import AxisRequired
 from msicube.readers.imzml.reader import ImzMLReader
@@ -73,7 +73,7 @@ def test_a_processed_file_with_an_axis(tmp_path: Path, law: str) -> None:
 def test_any_index(
     study: Study, simulation: SimulationReport, key: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xarray_engine, "READ_BYTES", 7000)
+    monkeypatch.setattr(lazy_source, "READ_BYTES", 7000)
     slide = simulation.slides[0]
     whole = study.cube(slide.name)[...]
     lazy = xr.open_dataset(slide.path, engine=ImzMLBackend)
@@ -110,7 +110,7 @@ def test_dask_chunks_are_the_tiles(study: Study, simulation: SimulationReport) -
 
 def test_an_ion_image_is_read_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slide = simulate_msi(tmp_path / "in", slides=1, shape=(70, 70), channels=500).slides[0]
-    monkeypatch.setattr(xarray_engine, "READ_BYTES", 2**18)
+    monkeypatch.setattr(lazy_source, "READ_BYTES", 2**18)
     lazy = xr.open_dataset(slide.path, engine=ImzMLBackend)
     tracemalloc.start()
     lazy.intensity[:, :, 7].load()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import AxisRequired, CorruptSource, UsageError
 from msicube.readers.base import AxisSurvey, CubeInfo, OnError, Tile
+from msicube.readers.dense import cropped
 from msicube.readers.imzml import vocabulary as cv
 from msicube.readers.imzml.cache import cached_scan
 from msicube.readers.imzml.describe import check_positions, describe
@@ -44,6 +45,8 @@ class ImzMLReader:
         The same in the words of the protocol.
     bins
         The axis of a processed file, once chosen.
+    first
+        Where the axis of ``info`` begins on that of the file.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class ImzMLReader:
     index: SpectrumIndex
     info: CubeInfo
     bins: SpectralBins | None = None
+    first: int = 0
 
     @classmethod
     def open(
@@ -113,7 +117,8 @@ class ImzMLReader:
         pixels, rows = pixels[filled], rows[filled]
         shape = (*window.shape, len(self.info.axis))
         if self.bins is None or self.bins.exact:
-            return DenseTile(self.ibd, shape, self.info.dtype, pixels, self.index.intensity.take(rows))
+            intensity = self.index.intensity.take(rows)
+            return DenseTile(self.ibd, shape, self.info.dtype, pixels, intensity, self.first)
         return RaggedTile(self._peaks_of(rows), pixels, shape, self.info.dtype, self.bins)
 
     def read_tile(self, window: Window) -> Tile:
@@ -164,6 +169,15 @@ class ImzMLReader:
             bins=None if bins.exact else bins,
         )
         return replace(self, bins=bins, info=info)
+
+    def crop(self, lower: float, upper: float) -> ImzMLReader:
+        """Return a reader of the channels from ``lower`` to ``upper``, both included."""
+        if self.info.axis is None:
+            raise AxisRequired(f"{self.path.name} is processed: choose its axis before cropping it")
+        info, chosen = cropped(self.info, lower, upper)
+        bins = None if self.bins is None else self.bins.crop(chosen)
+        info = replace(info, bins=None if info.bins is None else bins)
+        return replace(self, info=info, bins=bins, first=self.first + chosen.start)
 
     def verify(self) -> dict[str, str]:
         """Check the .ibd against the strongest checksum that the XML declares."""

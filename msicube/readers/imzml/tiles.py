@@ -33,6 +33,8 @@ class DenseTile:
         ``(n,)`` flat positions in the tile, in the order of the spectra in the file.
     intensity
         Where the arrays lie.
+    first
+        Channel of the source with which the tile begins.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class DenseTile:
     dtype: np.dtype[Any]
     pixels: NDArray[np.intp]
     intensity: ArrayColumns
+    first: int = 0
 
     def read(self) -> Tile:
         """Read the tile; see :class:`msicube.readers.TileSource`."""
@@ -47,12 +50,14 @@ class DenseTile:
         flat = values.reshape(-1, self.shape[2])
         with IbdFile(self.path) as ibd:
             if self.intensity.kinds == [(self.dtype, "none")]:
+                skipped = self.first * self.dtype.itemsize
                 for start, stop in self._runs():
-                    first = int(self.pixels[start])
-                    ibd.read_into(flat[first : first + stop - start], int(self.intensity.offset[start]))
+                    pixel, offset = int(self.pixels[start]), int(self.intensity.offset[start])
+                    ibd.read_into(flat[pixel : pixel + stop - start], offset + skipped)
             else:
+                channels = slice(self.first, self.first + self.shape[2])
                 for row, pixel in enumerate(self.pixels):
-                    flat[pixel] = ibd.array(self.intensity, row)
+                    flat[pixel] = ibd.array(self.intensity, row)[channels]
         return Tile(values)
 
     def _runs(self) -> Iterator[tuple[int, int]]:
