@@ -1,8 +1,9 @@
 """The property text of Agilent's ``.dmt`` and ``.bsp`` files, as Resolutions Pro writes it.
 
-The format is not published; what is here was read off real files. Everything is little-endian. A *field* is its length
-as int32 and its bytes; a *text* is two fields, its length and itself; a *property* is a name, the word ``PropType`` with
-a code, and versioned fields. Of the real files' many settings only those are written that have a meaning here.
+The format is not published; what is here was read off real files. Everything is little-endian. A *field* is
+its length as int32 and its bytes; a *text* is two fields, its length and itself; a *property* is a name, the
+word ``PropType`` with a code, and versioned fields. Of the real files' many settings only those are written
+that have a meaning here.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def master_file(properties: Properties) -> bytes:
         [
             Stream(("Version",), struct.pack("<i", 6)),
             Stream(("Spectra", "IndexTable"), index),
-            # Real files have the axis at the offsets 2216, 2228 and 2236 by accident: the program first keeps the start of
-            # the text in the third mini sector and then leaves it there, behind these 20 bytes. Readers rely on it.
+            # Real files have the axis at the offsets 2216, 2228 and 2236 by accident: the program first keeps
+            # the start of the text in the third mini sector and then leaves it there, behind these 20 bytes.
+            # Readers rely on it.
             Stream(("StingrayViewParms", "1.0"), view, slack=text[len(view) : 64]),
             Stream(("Spectra", properties.identity), text),
         ]

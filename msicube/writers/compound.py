@@ -1,8 +1,8 @@
 """Compound files, the folders in a file of older Windows programs, in the least form that their readers need.
 
-The layout is that of Microsoft's open specification [MS-CFB], version 3: sectors of 512 bytes after one of header, a table
-that chains them (FAT), a directory of 128 bytes an entry, and streams of less than 4,096 bytes together in one stream of
-mini sectors of 64 bytes with a table of their own.
+The layout is that of Microsoft's open specification [MS-CFB], version 3: sectors of 512 bytes after one of
+header, a table that chains them (FAT), a directory of 128 bytes an entry, and streams of less than 4,096
+bytes together in one stream of mini sectors of 64 bytes with a table of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import ceil
 
 SECTOR, MINI_SECTOR, MINI_CUTOFF = 512, 64, 4096
-#: The sector at which the mini sectors start. Fixed, because the readers of Agilent's files look at offsets of the file.
+#: The sector at which the mini sectors start. Fixed, because the readers of Agilent's files look at offsets
+#: of the file.
 MINI_START = 3
 
 _MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
@@ -72,7 +73,8 @@ def compound_file(streams: Sequence[Stream]) -> bytes:
     """
     entries, numbers = _directory(streams)
     small = [stream for stream in streams if len(stream.data) < MINI_CUTOFF]
-    mini, mini_table = bytearray(), []
+    mini = bytearray()
+    mini_table: list[int] = []
     for stream in small:
         entry = entries[numbers[stream.path]]
         entry.start, entry.size = len(mini_table) if stream.data else _END, len(stream.data)
@@ -93,8 +95,8 @@ def compound_file(streams: Sequence[Stream]) -> bytes:
     unused = _Entry("", 0).pack()
     unused = bytes(2) + unused[2:64] + bytes(4) + unused[68:]
     capacity = (MINI_START - 1) * SECTOR // 128
-    table.body[directory_start * SECTOR : (directory_start + MINI_START - 1) * SECTOR] = directory + unused * (
-        capacity - len(entries)
+    table.body[directory_start * SECTOR : (directory_start + MINI_START - 1) * SECTOR] = (
+        directory + unused * (capacity - len(entries))
     )
     mini_fat_sectors = ceil(len(mini_table) / _ENTRIES_OF_A_SECTOR)
     return _header(fat, directory_start, mini_fat_start, mini_fat_sectors) + bytes(table.body)
@@ -132,17 +134,22 @@ class _Table:
 
 def _directory(streams: Sequence[Stream]) -> tuple[list[_Entry], dict[tuple[str, ...], int]]:
     """Return the rows of the directory, linked but without their places, and the row of each path."""
-    entries, numbers = [_Entry("Root Entry", _ROOT)], {(): 0}
+    entries = [_Entry("Root Entry", _ROOT)]
+    numbers: dict[tuple[str, ...], int] = {(): 0}
     for stream in streams:
         for depth in range(1, len(stream.path) + 1):
             path = stream.path[:depth]
             if path not in numbers:
                 numbers[path] = len(entries)
                 entries.append(_Entry(path[-1], _STREAM if depth == len(stream.path) else _STORAGE))
-    assert len(entries) <= (MINI_START - 1) * SECTOR // 128, "a directory of more entries than its sectors hold"
+    assert len(entries) <= (MINI_START - 1) * SECTOR // 128, (
+        "a directory of more entries than its sectors hold"
+    )
     for path, number in numbers.items():
         inside = [
-            other for name, other in numbers.items() if len(name) == len(path) + 1 and name[: len(path)] == path
+            other
+            for name, other in numbers.items()
+            if len(name) == len(path) + 1 and name[: len(path)] == path
         ]
         # The order of the specification: by length, then by upper case.
         inside.sort(key=lambda other: (len(entries[other].name), entries[other].name.upper()))
