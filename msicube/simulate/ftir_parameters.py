@@ -57,6 +57,7 @@ class FTIRParameters:
         for name, (valid, what) in expected.items():
             if not valid:
                 raise UsageError(f"{name}={getattr(self, name)!r}: expected {what}")
+        _ = self.axis  # which refuses a range that lies between two channels
         if any(edge % self.tile_size for edge in self.shape):
             raise UsageError(
                 f"shape={self.shape} is no whole number of tiles of {self.tile_size} x {self.tile_size} pixels: choose "
