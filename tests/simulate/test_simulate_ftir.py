@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from msicube.errors import UsageError
 from msicube.simulate import SimulationReport, ftir_masks, simulate_ftir
 from msicube.simulate.design import random_stream
-from msicube.simulate.ftir_bands import BANDS, CLASSES, MOLECULES, SUBTYPES
+from msicube.simulate.ftir_bands import AMOUNT_EFFECTS, BANDS, CLASSES, MOLECULES, SHIFT_EFFECTS, SUBTYPES
 from msicube.simulate.ftir_design import design_cores
 from msicube.simulate.ftir_optics import extinction, noise_level
 from msicube.simulate.ftir_parameters import FTIRParameters, default_tile_size
@@ -446,3 +446,24 @@ def test_cancer_can_be_told_from_adjacent_tissue_of_held_out_patients_but_not_ea
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(*corrected(report, "train"))
     spectra, cancer = corrected(report, "test")
     assert 0.65 < roc_auc_score(cancer, model.decision_function(spectra)) < 0.95
+
+
+def test_the_documentation_has_the_tables_of_the_code() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "simulate-ftir.md").read_text(encoding="utf-8")
+    rows = {cells[0]: cells for line in page.splitlines() if len(cells := line.strip("| ").split(" | ")) > 5}
+    for band in BANDS:
+        how = ["strength"] * any(band.molecule in effects for effects in AMOUNT_EFFECTS.values())
+        how += ["position"] * any(band.name in shifts for shifts in SHIFT_EFFECTS.values())
+        expected = [
+            band.name,
+            f"{band.wavenumber:g}",
+            f"{band.fwhm:g}",
+            f"{band.strength:.2f}",
+            band.molecule,
+        ]
+        expected += [band.assignment, *([", ".join(how)] if how else [])]
+        assert rows[band.name] == expected
+    for label in SUBTYPES:
+        changes = [AMOUNT_EFFECTS[label][name] for name in ("nucleic acid", "lipid", "glycogen", "collagen")]
+        changes += [SHIFT_EFFECTS[label].get(name, 0) for name in ("amide I", "PO2- asymmetric")]
+        assert [float(cell) for cell in rows[label][1:]] == changes
