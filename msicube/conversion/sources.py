@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,6 +46,22 @@ class Source:
     def open(self) -> CubeReader:
         """Open the source, again if another was opened since."""
         return next(reader for reader in self.opener.planes(self.path) if reader.info.name == self.name)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the source."""
+        alike = self.path.parent.glob(f"{glob.escape(self.path.stem)}.*")
+        return sorted(path for path in alike if path.suffix.lower() in (".imzml", ".ibd"))
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    @property
+    def stamp(self) -> str:
+        """What changes when the files are written again."""
+        return " ".join(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in self.files)
 
 
 def survey_sources(paths: list[Path], study: Study | None, options: Options, on_error: str) -> list[Source]:

@@ -92,7 +92,7 @@ def create_study(location: Location, *, modality: str) -> Study:
     UsageError
         The study holds slides of another modality.
     """
-    study = find_study(location)
+    study = check_modality(location, modality)
     if study is None:
         header = {
             "format_version": schema.FORMAT_VERSION,
@@ -102,7 +102,21 @@ def create_study(location: Location, *, modality: str) -> Study:
         }
         (location / METADATA).put(group_metadata({"msicube": header}))
         study = open_study(location)
-    if study.modality != modality:
+    return study
+
+
+def check_modality(location: Location, modality: str) -> Study | None:
+    """Return the study that slides of a modality can be added to, or None where there is none yet.
+
+    Raises
+    ------
+    NotAStudy
+        The folder holds something else.
+    UsageError
+        The study holds slides of another modality.
+    """
+    study = find_study(location)
+    if study is not None and study.modality != modality:
         raise UsageError(
             f"{location} holds slides of modality {study.modality}, not {modality}: use another study"
         )
