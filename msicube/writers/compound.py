@@ -23,6 +23,9 @@ _STORAGE, _STREAM, _ROOT = 1, 2, 5
 _RED, _BLACK = 0, 1
 _ENTRIES_OF_A_SECTOR = SECTOR // 4
 _MOST_FAT_SECTORS = 109
+#: The directory fills what lies between the first table and the mini sectors.
+_DIRECTORY_BYTES = (MINI_START - 1) * SECTOR
+_MOST_ENTRIES = _DIRECTORY_BYTES // 128
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class _Entry:
 
     def pack(self) -> bytes:
         name = self.name.encode("utf-16-le")
-        links = (len(name) + 2, self.kind, self.colour, self.left, self.right, self.child)
+        length = len(name) + 2 if name else 0
+        links = (length, self.kind, self.colour, self.left, self.right, self.child)
         return struct.pack("<64sHBBIII", name, *links) + bytes(36) + struct.pack("<IQ", self.start, self.size)
 
 
@@ -72,34 +76,30 @@ def compound_file(streams: Sequence[Stream]) -> bytes:
         At least one shorter than 4,096 bytes; of all storages and streams together at most seven.
     """
     entries, numbers = _directory(streams)
-    small = [stream for stream in streams if len(stream.data) < MINI_CUTOFF]
     mini = bytearray()
     mini_table: list[int] = []
-    for stream in small:
-        entry = entries[numbers[stream.path]]
-        entry.start, entry.size = len(mini_table) if stream.data else _END, len(stream.data)
-        padded = _padded(stream.data + stream.slack, MINI_SECTOR)[: _round_up(len(stream.data), MINI_SECTOR)]
-        mini_table += _chain(len(mini_table), len(padded) // MINI_SECTOR)
-        mini += padded
+    for stream in streams:
+        size = len(stream.data)
+        if size < MINI_CUTOFF:
+            entry = entries[numbers[stream.path]]
+            entry.start, entry.size = len(mini_table) if size else _END, size
+            room = _round_up(size, MINI_SECTOR)
+            mini += _padded(stream.data + stream.slack, MINI_SECTOR)[:room]
+            mini_table += _chain(len(mini_table), room // MINI_SECTOR)
     table = _Table()
     fat_start = table.add(bytes(SECTOR))
-    directory_start = table.add(b"", sectors=MINI_START - 1)
+    directory_start = table.add(bytes(_DIRECTORY_BYTES))
     entries[0].start, entries[0].size = table.add(bytes(mini)), len(mini)
-    mini_fat_start = table.add(_packed_table(mini_table))
+    mini_fat = _packed_table(mini_table)
+    mini_fat_start = table.add(mini_fat)
     for stream in streams:
         if len(stream.data) >= MINI_CUTOFF:
             entry = entries[numbers[stream.path]]
             entry.start, entry.size = table.add(stream.data), len(stream.data)
+    unused = [_Entry("", 0, colour=_RED)] * (_MOST_ENTRIES - len(entries))
+    table.replace(directory_start, b"".join(entry.pack() for entry in [*entries, *unused]))
     fat = table.close(fat_start)
-    directory = b"".join(entry.pack() for entry in entries)
-    unused = _Entry("", 0).pack()
-    unused = bytes(2) + unused[2:64] + bytes(4) + unused[68:]
-    capacity = (MINI_START - 1) * SECTOR // 128
-    table.body[directory_start * SECTOR : (directory_start + MINI_START - 1) * SECTOR] = (
-        directory + unused * (capacity - len(entries))
-    )
-    mini_fat_sectors = ceil(len(mini_table) / _ENTRIES_OF_A_SECTOR)
-    return _header(fat, directory_start, mini_fat_start, mini_fat_sectors) + bytes(table.body)
+    return _header(fat, directory_start, mini_fat_start, len(mini_fat) // SECTOR) + bytes(table.body)
 
 
 class _Table:
@@ -109,13 +109,17 @@ class _Table:
         self.body = bytearray()
         self._next: list[int] = []
 
-    def add(self, data: bytes, sectors: int | None = None) -> int:
+    def add(self, data: bytes) -> int:
         """Append a chain of sectors and return the number of its first."""
-        count = ceil(len(data) / SECTOR) if sectors is None else sectors
+        padded = _padded(data, SECTOR)
         start = len(self._next)
-        self._next += _chain(start, count)
-        self.body += data.ljust(count * SECTOR, b"\0")
+        self._next += _chain(start, len(padded) // SECTOR)
+        self.body += padded
         return start
+
+    def replace(self, start: int, data: bytes) -> None:
+        """Fill sectors that were added before, all in a row."""
+        self.body[start * SECTOR : start * SECTOR + len(data)] = data
 
     def close(self, first: int) -> list[int]:
         """Write the table into its own sectors, the reserved one and as many more as it needs; return their numbers."""
@@ -127,8 +131,7 @@ class _Table:
             self._next[place] = _FAT
         packed = _packed_table(self._next)
         for number, place in enumerate(places):
-            part = packed[number * SECTOR : (number + 1) * SECTOR]
-            self.body[place * SECTOR : (place + 1) * SECTOR] = part
+            self.replace(place, packed[number * SECTOR : (number + 1) * SECTOR])
         return places
 
 
@@ -142,9 +145,7 @@ def _directory(streams: Sequence[Stream]) -> tuple[list[_Entry], dict[tuple[str,
             if path not in numbers:
                 numbers[path] = len(entries)
                 entries.append(_Entry(path[-1], _STREAM if depth == len(stream.path) else _STORAGE))
-    assert len(entries) <= (MINI_START - 1) * SECTOR // 128, (
-        "a directory of more entries than its sectors hold"
-    )
+    assert len(entries) <= _MOST_ENTRIES, "more entries than the directory holds"
     for path, number in numbers.items():
         inside = [
             other
