@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pathlib import Path
 def report(seconds):
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    print(json.dumps([seconds, peak]))
+    print(json.dumps([seconds, peak, time.process_time()]))
 path = sys.argv[1]
 target = sys.argv[2]
 """
@@ -50,21 +51,26 @@ class Peer:
     python: tuple[int, int] = (3, 9)
 
     def measure(
-        self, what: str, code: str, *arguments: object, amount: float, unit: str
+        self, what: str, code: str, *arguments: object, amount: float, unit: str, fresh: Path | None = None
     ) -> Measurement | str:
-        """Run code that ends by calling ``report(seconds)``; the better of two runs, or why there is none."""
+        """Run code that ends by calling ``report(seconds)``; the better of two runs, or why there is none.
+
+        What the code writes to ``fresh`` is removed before each run.
+        """
         try:
             python, variables = self._environment()
         except LookupError as reason:
             return str(reason.args[0])
         found = []
         for _ in range(2):
+            if fresh is not None:
+                shutil.rmtree(fresh, ignore_errors=True)
             done = _run([*python, "-c", PROLOGUE + code, *map(str, arguments)], variables)
             if done.returncode:
                 return "failed: " + (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
             found.append(json.loads(done.stdout.strip().splitlines()[-1]))
-        seconds, peak = min(found)
-        return Measurement(f"{what}: {self.name}", seconds, amount, unit, int(peak))
+        seconds, peak, cpu_seconds = min(found)
+        return Measurement(f"{what}: {self.name}", seconds, amount, unit, int(peak), cpu_seconds)
 
     def _environment(self) -> tuple[list[str], dict[str, str]]:
         """Return the Python of the peer's environment, which is made where needed, and the variables it takes.
@@ -107,4 +113,5 @@ def _run(command: list[str], variables: dict[str, str] | None = None) -> subproc
 
 PYIMZML = Peer("pyimzML", ("pyimzml", "lxml", "numpy"))
 IMZY = Peer("imzy", ("imzy",))
+AGILENT = Peer("agilent-format", ("agilent-format", "numpy", "zarr>=3"))
 THYRA = Peer("thyra==4.6.0", ("thyra==4.6.0",), python=(3, 12))

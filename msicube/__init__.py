@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         apply,
     )
     from msicube.readers import open_source
-    from msicube.simulate import simulate_msi
+    from msicube.simulate import simulate_ftir, simulate_msi
     from msicube.store import Study, open_study, validate
     from msicube.stream import PatchStream, SpectrumStream
 
@@ -44,6 +44,7 @@ _HOMES = {
     "TICNormalize": "msicube.preprocess",
     "apply": "msicube.preprocess",
     "open_source": "msicube.readers",
+    "simulate_ftir": "msicube.simulate",
     "simulate_msi": "msicube.simulate",
     "Study": "msicube.store",
     "open_study": "msicube.store",
@@ -71,6 +72,7 @@ __all__ = [
     "plan",
     "rebin",
     "report",
+    "simulate_ftir",
     "simulate_msi",
     "train",
     "validate",

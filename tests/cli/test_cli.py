@@ -24,6 +24,23 @@ def msicube(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_simulate_ftir(tmp_path: Path) -> None:
+    options = ["--slides", 3, "--shape", 16, 24, "--wavenumbers", 1000, 1100]
+    done = msicube("simulate", "ftir", tmp_path / "in", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [slide["label"] for slide in report["slides"]] == ["luminal A", "adjacent", "luminal B"]
+    assert report["n_channels"] == 52
+    assert len(list((tmp_path / "in/slide_002").glob("*.dmd"))) == 6
+    again = msicube("simulate", "ftir", tmp_path / "in", *options)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "allow overwriting" in again.stderr
+    again = msicube("simulate", "ftir", tmp_path / "in", *options, "--overwrite", "--tile-size", 4)
+    assert again.returncode == 0
+    assert "3 slides, 1152 spectra of 52 channels" in again.stderr
+    assert len(list((tmp_path / "in/slide_002").glob("*.dmd"))) == 24
+
+
 def test_simulate_convert_info_validate(tmp_path: Path) -> None:
     done = msicube(
         "simulate", "msi", tmp_path / "in", "--slides", 2, "--shape", 12, 14, "--channels", 40, "--json"
@@ -80,6 +97,7 @@ def test_a_failed_job_exits_with_1_and_one_line(tmp_path: Path, simulation: Simu
         ["convert", "a", "b", "--memory-limit", "much"],
         ["convert", "a", "b", "--codec", "rar"],
         ["simulate", "msi", "x", "--slides", "0"],
+        ["simulate", "ftir", "x", "--dead-pixels", "2"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
