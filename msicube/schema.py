@@ -47,7 +47,7 @@ class VariableSpec:
     attrs
         Attributes that it always has.
     fill_value
-        Of the Zarr array: what unwritten places read as.
+        Of the Zarr array: what unwritten places read as; None where :func:`intensity_fill` has it.
     required
         Whether a slide without it is invalid.
     modality
@@ -85,6 +85,7 @@ SPECS: tuple[VariableSpec, ...] = (
         ("y", "x", "channel"),
         None,
         "intensity as measured; where not acquired 0 (msi), NaN (ftir)",
+        fill_value=None,
     ),
     VariableSpec(
         "acquired",
@@ -194,9 +195,10 @@ def describe(specs: tuple[VariableSpec, ...] = SPECS) -> str:
         "|---|---|---|---|---|---|",
     ]
     for spec in specs:
+        fill = "0 or NaN" if spec.fill_value is None else spec.fill_value
         only = f" ({spec.modality} only)" if spec.modality else ""
         rows.append(
             f"| `{spec.name}` | `({', '.join(spec.dims)})` | {spec.dtype or 'as in the source'} "
-            f"| {spec.fill_value} | {spec.attrs.get('units', '')} | {spec.description}{only} |"
+            f"| {fill} | {spec.attrs.get('units', '')} | {spec.description}{only} |"
         )
     return "\n".join(rows)

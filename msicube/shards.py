@@ -36,7 +36,7 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """Shape, chunks and codec of a shard of a ``(y, x, channel)`` array; fill value 0.
+    """Shape, chunks, codec and fill value of a shard of a ``(y, x, channel)`` array.
 
     Attributes
     ----------
@@ -46,11 +46,14 @@ class ShardLayout:
         Shape of an inner chunk.
     codec
         Of the inner chunks.
+    fill
+        What chunks that are not stored read as.
     """
 
     shape: tuple[int, int, int]
     chunk: tuple[int, int, int]
     codec: ChunkCodec
+    fill: float = 0
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -65,7 +68,7 @@ class ShardLayout:
     def encode(self, block: NDArray[Any]) -> bytes:
         """Return the bytes of a shard that holds ``block`` at its origin and fill values elsewhere.
 
-        Chunks whose every bit is zero are left out, as the specification has it for chunks of the fill value.
+        Chunks that are the fill value bit for bit are left out, as the specification has it.
         """
         parts: list[bytes] = []
         index = np.full((*self.grid, 2), EMPTY, "<u8")
@@ -73,7 +76,7 @@ class ShardLayout:
         for position in np.ndindex(*self.grid):
             region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
             chunk = self._padded(block[region])
-            if not chunk.view(np.uint8).any():
+            if self._is_fill(chunk):
                 continue
             data = self.codec.encode(chunk)
             parts.append(data)
@@ -130,7 +133,7 @@ class ShardLayout:
         stored = []
         for position in wanted:
             if index[position][0] == EMPTY:
-                out[self._overlap(position, region)[1]] = 0
+                out[self._overlap(position, region)[1]] = self.fill
             else:
                 stored.append(position)
         stored.sort(key=lambda p: int(index[p][0]))
@@ -179,10 +182,18 @@ class ShardLayout:
             target.append(slice(start - wanted.start, stop - wanted.start))
         return tuple(inside), tuple(target)
 
+    def _is_fill(self, chunk: NDArray[Any]) -> bool:
+        """Return whether every value of a contiguous chunk has the very bits of the fill value."""
+        word = np.dtype(f"u{chunk.dtype.itemsize}")
+        fill = np.array(self.fill, chunk.dtype).view(word)
+        words = chunk.view(word)
+        # Most chunks differ in their first value.
+        return bool(words.flat[0] == fill and (words == fill).all())
+
     def _padded(self, part: NDArray[Any]) -> NDArray[Any]:
-        """Return a contiguous chunk in the stored type; what lies outside the block is 0."""
+        """Return a contiguous chunk in the stored type; what lies outside the block is the fill value."""
         if part.shape == self.chunk:
             return np.ascontiguousarray(part, dtype=self.codec.dtype)
-        chunk = np.zeros(self.chunk, self.codec.dtype)
+        chunk = np.full(self.chunk, self.fill, self.codec.dtype)
         chunk[tuple(slice(n) for n in part.shape)] = part
         return chunk

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from msicube.codecs import CODECS, ChunkCodec
 from msicube.errors import CorruptStore, UsageError
-from msicube.shards import ShardLayout
+from msicube.shards import EMPTY, ShardLayout
 from msicube.store import CubeArray, CubeWriter, Location, array_metadata
+from msicube.store.cube import shard_location
 from msicube.tiling import Window, plan_tiles
 
 DIMS = ("y", "x", "channel")
@@ -27,9 +28,11 @@ def cube_of(shape: tuple[int, int, int], dtype: str = "f4") -> np.ndarray:
     return cube
 
 
-def store_cube(folder: Path, cube: np.ndarray, codec: str, shard_bytes: int = 2**18) -> CubeArray:
+def store_cube(
+    folder: Path, cube: np.ndarray, codec: str, shard_bytes: int = 2**18, fill: float = 0
+) -> CubeArray:
     plan = plan_tiles(cube.shape, cube.itemsize, shard_bytes=shard_bytes)
-    layout = ShardLayout(plan.shard_shape, plan.chunk_shape, ChunkCodec.named(codec, cube.dtype))
+    layout = ShardLayout(plan.shard_shape, plan.chunk_shape, ChunkCodec.named(codec, cube.dtype), fill)
     location = Location.of(folder)
     writer = CubeWriter(location, layout)
     for window in plan.tiles():
@@ -43,6 +46,7 @@ def store_cube(folder: Path, cube: np.ndarray, codec: str, shard_bytes: int = 2*
             shards=plan.shard_shape,
             dims=DIMS,
             attrs={},
+            fill_value=fill,
             codec=layout.codec.zarr_arguments(),
         )
     (location / "zarr.json").put(metadata)
@@ -138,3 +142,27 @@ def test_a_window_outside_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_codec_is_refused() -> None:
     with pytest.raises(UsageError, match="choose one of zstd"):
         ChunkCodec.named("rar", np.dtype("f4"))
+
+
+@pytest.mark.parametrize("codec", ["zstd", "none"])
+@pytest.mark.parametrize("shape", [(50, 41, 150), (64, 64, 128)])
+def test_chunks_of_nan_are_left_out_and_read_back(
+    tmp_path: Path, codec: str, shape: tuple[int, int, int]
+) -> None:
+    """Also beyond the edges of the cube, and not where one value is another NaN or a number."""
+    cube = cube_of(shape)
+    cube[cube == 0] = np.nan
+    cube[:32, :32] = np.nan
+    cube[40, 40, 3] = np.float32(0)
+    cube.view("u4")[33, 5, 3] += 1  # another NaN
+    ours = store_cube(tmp_path / "a", cube, codec, fill=np.nan)
+    assert np.isnan(ours.layout.fill)
+    assert ours.read(Window(0, shape[0], 0, shape[1])).tobytes() == cube.tobytes()
+    theirs = zarr.open_array(tmp_path / "a", mode="r")
+    assert theirs[...].tobytes() == cube.tobytes()
+    assert np.isnan(theirs.fill_value)
+    for window in ours.tiles():
+        index = ours.layout.read_index(shard_location(ours.location, ours.layout, window).source())
+        left_out = index[..., 0] == EMPTY
+        assert left_out[0, 0].all() == (window[::2] == (0, 0))
+        assert not left_out[-1, -1].all()

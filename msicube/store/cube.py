@@ -102,7 +102,8 @@ class CubeArray:
             )
         configuration = sharding["configuration"]
         codec = ChunkCodec.from_metadata(configuration["codecs"], np.dtype(metadata["data_type"]))
-        layout = ShardLayout(shard, tuple(configuration["chunk_shape"]), codec)
+        fill = float(metadata["fill_value"])  # "NaN" as well: JSON has no other word for it
+        layout = ShardLayout(shard, tuple(configuration["chunk_shape"]), codec, fill)
         return cls(slide, variable, location, tuple(metadata["shape"]), layout)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class CubeArray:
         Returns
         -------
         ndarray
-            ``(y, x, channel)``; 0 where not acquired.
+            ``(y, x, channel)``; the fill value of the array where not acquired.
 
         Raises
         ------

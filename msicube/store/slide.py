@@ -49,9 +49,10 @@ class SlideDraft:
 
     def cube_writer(self, plan: TilePlan, dtype: np.dtype[Any], codec: str) -> CubeWriter:
         """Return the writer of the intensities and store their metadata."""
+        fill = schema.intensity_fill(self.modality, dtype)
         writer = CubeWriter(
             self.draft.work / "intensity",
-            ShardLayout(plan.shard_shape, plan.chunk_shape, ChunkCodec.named(codec, dtype)),
+            ShardLayout(plan.shard_shape, plan.chunk_shape, ChunkCodec.named(codec, dtype), fill),
         )
         spec = schema.BY_NAME["intensity"]
         metadata = array_metadata(
@@ -61,6 +62,7 @@ class SlideDraft:
             shards=plan.shard_shape,
             dims=spec.dims,
             attrs={**spec.attributes(), "coordinates": schema.AXIS_NAME[self.modality]},
+            fill_value=fill,
             codec=writer.layout.codec.zarr_arguments(),
         )
         (writer.location / METADATA).put(metadata)

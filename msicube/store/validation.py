@@ -70,9 +70,9 @@ def validate(
 ) -> list[Finding]:
     """Check a study.
 
-    Every variable is checked against the schema, every shard is decoded and its checksum met, unmeasured pixels must be
-    0, and the total ion current must be the sum of the stored spectra. Where peaks are kept, the stored spectra must be
-    what they give on the stored channels, bit for bit.
+    Every variable is checked against the schema, every shard is decoded and its checksum met, unmeasured pixels must
+    hold the fill value, and the total ion current must be the sum of the stored spectra. Where peaks are kept, the
+    stored spectra must be what they give on the stored channels, bit for bit.
 
     Parameters
     ----------
@@ -216,6 +216,9 @@ def _plane_problems(
         yield f"intensity has shape {cube.shape}, acquired and the axis make {(*acquired.shape, len(axis))}"
     if not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
         yield "the spectral axis is not finite and strictly ascending"
+    fill = schema.intensity_fill(study.modality, cube.dtype)
+    if not np.array_equal(cube.layout.fill, fill, equal_nan=True):
+        yield f"intensity has the fill value {cube.layout.fill:g}, expected {fill:g}"
     if not np.array_equal(acquired, index >= 0):
         yield f"acquired and spectrum_index disagree at {int((acquired != (index >= 0)).sum())} pixels"
 
@@ -243,9 +246,12 @@ def _check_tile(check: _TileCheck) -> list[str]:
     except CorruptStore as error:
         return [str(error)]
     problems = []
-    if values[~check.acquired].any():
-        problems.append(f"unmeasured pixels of {check.window} are not 0")
-    if not np.allclose(values.sum(axis=2, dtype=np.float64), check.total, rtol=1e-9, atol=0, equal_nan=True):
+    fill = check.cube.layout.fill
+    unmeasured = values[~check.acquired]
+    if not np.array_equal(unmeasured, np.full_like(unmeasured, fill), equal_nan=True):
+        problems.append(f"unmeasured pixels of {check.window} are not {fill:g}")
+    total = np.where(check.acquired, values.sum(axis=2, dtype=np.float64), 0)
+    if not np.allclose(total, check.total, rtol=1e-9, atol=0, equal_nan=True):
         problems.append(f"total_ion_current of {check.window} is not the sum of the stored spectra")
     if check.source is not None:
         try:
