@@ -46,7 +46,10 @@ class Format:
 
 
 #: Every format, in the order in which they are asked whose file it is. A new one adds its row.
-FORMATS: tuple[Format, ...] = (Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),)
+FORMATS: tuple[Format, ...] = (
+    Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),
+    Format("PerkinElmer", (".fsm",), "msicube.readers.perkinelmer"),
+)
 
 
 def open_source(
