@@ -1,8 +1,8 @@
 """PerkinElmer Spotlight images (``.fsm``).
 
 The file is ``PEPE``, a description of 40 bytes, and blocks: an unsigned 16-bit number, a 32-bit length, and content.
-Block 5100 has the grid, 5104 text, and each 5105 one spectrum of 32-bit floats, column by column and row after row. All is
-little-endian. The layout is that which specio and orange-spectroscopy have published by reading it.
+Block 5100 has the grid, 5104 text, and each 5105 one spectrum of 32-bit floats, column by column and row after row. All
+is little-endian. The layout is that which specio and orange-spectroscopy have published by reading it.
 """
 
 from __future__ import annotations

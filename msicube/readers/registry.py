@@ -48,6 +48,9 @@ class Format:
 #: Every format, in the order in which they are asked whose file it is. A new one adds its row.
 FORMATS: tuple[Format, ...] = (
     Format("imzML", (".imzml", ".ibd"), "msicube.readers.imzml"),
+    Format(
+        "ENVI", (".hdr", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq", ".bin", ""), "msicube.readers.envi"
+    ),
     Format("PerkinElmer", (".fsm",), "msicube.readers.perkinelmer"),
 )
 
