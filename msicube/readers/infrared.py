@@ -85,7 +85,7 @@ def file_entry(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size}
 
 
-def without_blanks(reader: Reader, *, blank: float = np.nan) -> Reader:
+def without_blanks(reader: Reader, *, blank: float = np.nan, may_be_empty: bool = False) -> Reader:
     """Mask the pixels whose spectra are NaN, or another value that stands for nothing, in every channel.
 
     A pixel that was not measured is blank in every channel, so only those that are blank in the first are read whole:
@@ -98,6 +98,8 @@ def without_blanks(reader: Reader, *, blank: float = np.nan) -> Reader:
         Of the whole cube.
     blank
         What stands where nothing was measured.
+    may_be_empty
+        That no spectrum is left is no error.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def without_blanks(reader: Reader, *, blank: float = np.nan) -> Reader:
         some = "spectrum is" if partly == 1 else "spectra are"
         remarks.append(f"{partly} {some} {word} in the first channel and not in all: kept as they are")
     acquired = info.acquired & ~empty
-    if not acquired.any():
+    if not (may_be_empty or acquired.any()):
         raise CorruptSource(f"{info.name}: none of its {info.n_spectra} spectra holds a number")
     found = replace(
         info,

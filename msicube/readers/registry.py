@@ -52,6 +52,9 @@ FORMATS: tuple[Format, ...] = (
         "ENVI", (".hdr", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq", ".bin", ""), "msicube.readers.envi"
     ),
     Format("PerkinElmer", (".fsm",), "msicube.readers.perkinelmer"),
+    Format("MATLAB", (".mat",), "msicube.readers.matlab"),
+    Format("HDF5", (".h5", ".hdf5"), "msicube.readers.hdf5"),
+    Format("NumPy", (".npy", ".npz"), "msicube.readers.numpy_arrays"),
 )
 
 

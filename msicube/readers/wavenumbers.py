@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from msicube.errors import AxisRequired, CorruptSource
 
-#: Names of arrays that hold an axis, wherever arrays have names.
-AXIS_NAMES = ("wavenumber", "wavenumbers")
 BESIDE = (".wavenumber.txt", ".wavenumber.csv", ".wavenumber.npy")
 _PLAIN = {"cm-1", "1/cm", "cm1", "wavenumber", "wavenumbers", "percm", "reciprocalcentimeters", "inversecm"}
 #: Lengths: how many fit into a centimetre.
