@@ -159,20 +159,13 @@ def _member(path: Path, file: BinaryIO, entry: zipfile.ZipInfo) -> _Array:
             f"{path.name}: {entry.filename} claims more bytes than the file can hold: copy it again"
         )
     with Stream(member) as stream:
-        array = _header(io.BytesIO(_first(stream, MAX_HEADER_BYTES)), member)
+        array = _header(io.BytesIO(stream.read_up_to(MAX_HEADER_BYTES)), member)
     if array.start + _bytes(array) != entry.file_size:
         raise CorruptSource(
             f"{path.name}: {entry.filename} has {entry.file_size} bytes, its header promises "
             f"{array.start + _bytes(array)}: the file is damaged, copy it again"
         )
     return array
-
-
-def _first(stream: Stream, limit: int) -> bytes:
-    out = b""
-    while len(out) < limit and (block := stream.some(limit - len(out))):
-        out += block
-    return out
 
 
 def _header(file: BinaryIO | io.BytesIO, member: Member) -> _Array:

@@ -128,6 +128,13 @@ class Stream:
             out += block
         return out
 
+    def read_up_to(self, limit: int) -> bytearray:
+        """Return what is left, at most ``limit`` bytes."""
+        out = bytearray()
+        while len(out) < limit and (block := self.some(min(limit - len(out), BLOCK_BYTES))):
+            out += block
+        return out
+
     def skip(self, count: int) -> None:
         """Pass over ``count`` bytes."""
         while count > 0:

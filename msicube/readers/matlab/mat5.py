@@ -92,8 +92,24 @@ class Variable:
         return PackedCube(self.member, layout) if packed else StridedCube(self.member.path, layout)
 
 
-def variables(path: Path) -> dict[str, Variable | None]:
-    """Return the variables of a file by name; None for those that are no array of numbers.
+@dataclass(frozen=True)
+class Other:
+    """A variable that is no array of numbers: text, a cell array, a structure.
+
+    Attributes
+    ----------
+    member
+        The run of bytes that has it.
+    endian
+        ``"<"`` or ``">"``.
+    """
+
+    member: Member
+    endian: str
+
+
+def variables(path: Path) -> dict[str, Variable | Other]:
+    """Return the variables of a file by name.
 
     Raises
     ------
@@ -103,7 +119,7 @@ def variables(path: Path) -> dict[str, Variable | None]:
         An element is damaged or leaves the file.
     """
     size = path.stat().st_size
-    found: dict[str, Variable | None] = {}
+    found: dict[str, Variable | Other] = {}
     try:
         with path.open("rb") as file:
             endian = _byte_order(file.read(HEADER_BYTES), path.name)
@@ -143,8 +159,8 @@ class _Element:
     def __init__(self, member: Member, endian: str) -> None:
         self.member, self.endian, self.at = member, endian, 0
 
-    def parse(self) -> tuple[str, Variable | None]:
-        """Return the name, and the variable where it holds numbers."""
+    def parse(self) -> tuple[str, Variable | Other]:
+        """Return the name and the variable."""
         name = self.member.path.name
         with Stream(self.member) as stream:
             kind, length = self._numbers(stream, "2I")
@@ -159,7 +175,7 @@ class _Element:
                 )
             (word,) = struct.unpack(self.endian + "I", flags[:4])
             if word & 0xFF not in CLASSES:
-                return title, None
+                return title, Other(self.member, self.endian)
             shape = struct.unpack(f"{self.endian}{len(axes) // 4}i", axes[: len(axes) // 4 * 4])
             stored, count = self._tag(stream)
         dtype = np.dtype(CLASSES[word & 0xFF])

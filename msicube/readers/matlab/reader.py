@@ -15,7 +15,8 @@ from msicube.readers.base import OnError
 from msicube.readers.dense import DenseReader, SpectraSource
 from msicube.readers.infrared import cube_info, file_entry, in_order, without_blanks
 from msicube.readers.matlab.cytospec import CUBE, INFO, FileInfo, block_name
-from msicube.readers.matlab.mat5 import variables
+from msicube.readers.matlab.mat5 import Other, Variable, variables
+from msicube.readers.matlab.structures import text_lines
 from msicube.readers.named_arrays import NamedArray, choose, held
 from msicube.readers.packed import Member, MemberReader
 from msicube.readers.strided import native_dtype
@@ -154,28 +155,15 @@ def _source(path: Path, mat: _MatFile, variable: str) -> dict[str, Any]:
 
 def _version_5(path: Path) -> _MatFile:
     found = variables(path)
-    numeric = {name: variable for name, variable in found.items() if variable is not None}
+    numeric = {name: variable for name, variable in found.items() if isinstance(variable, Variable)}
+    info = found.get(INFO)
     return _MatFile(
         "5 to 7",
         {name: NamedArray(v.shape, v.dtype, v.load) for name, v in numeric.items()},
-        (lambda: _lines_5(path)) if INFO in found and INFO not in numeric else None,
+        (lambda: text_lines(path, info.member, info.endian, "File")) if isinstance(info, Other) else None,
         lambda name, order, turned, block: numeric[name].spectra(order, turned=turned, block=block),
         lambda name: numeric[name].member if numeric[name].member.wbits is not None else None,
     )
-
-
-def _lines_5(path: Path) -> list[str]:
-    """Read the lines of ``Info.File``; scipy passes over the other variables."""
-    from scipy.io import loadmat
-
-    try:
-        with path.open("rb") as file:
-            table = loadmat(file, variable_names=[INFO], chars_as_strings=True)[INFO]["File"][0, 0]
-        return [str(line) for line in np.atleast_1d(table)]
-    except Exception as error:  # scipy hands on whatever a damaged structure leads it to
-        raise CorruptSource(
-            f"{path.name}: the structure {INFO} cannot be read ({error}): export it again"
-        ) from error
 
 
 def _version_73(path: Path) -> _MatFile:
