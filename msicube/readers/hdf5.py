@@ -153,14 +153,19 @@ def named_arrays(file: Any) -> dict[str, NamedArray]:
                 values = np.asarray(node.attrs[key])
                 found[f"{name}@/{key}"] = NamedArray(values.shape, values.dtype, held(values))
         if hasattr(node, "shape") and node.shape is not None:
-            unit = node.attrs.get("units", node.attrs.get("unit"))
-            unit = unit.decode("latin-1") if isinstance(unit, bytes) else unit
-            unit = unit if isinstance(unit, str) else None
+            # Text in a damaged file can keep libhdf5 busy for ever, so only that which matters is read.
+            unit = _unit(node) if name.rpartition("/")[2].lower() in AXIS_NAMES else None
             found[name] = NamedArray(tuple(node.shape), node.dtype, lambda: node[()], unit)
 
     visit("", file)
     file.visititems(visit)
     return found
+
+
+def _unit(node: Any) -> str | None:
+    unit = node.attrs.get("units", node.attrs.get("unit"))
+    unit = unit.decode("latin-1") if isinstance(unit, bytes) else unit
+    return unit if isinstance(unit, str) else None
 
 
 def check_grid(path: Path, name: str, shape: tuple[int, ...]) -> None:

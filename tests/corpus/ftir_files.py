@@ -123,7 +123,8 @@ def hdf5(
         group = file.create_group("sample")
         group.create_dataset("intensity", data=values, compression="gzip" if packed else None)
         group["wavenumber"] = axis
-        group["wavenumber"].attrs["units"] = unit
+        # Of fixed length: text of variable length in a damaged file can keep libhdf5 2.0 busy for ever.
+        group["wavenumber"].attrs["units"] = np.bytes_(unit)
     return path
 
 
