@@ -20,6 +20,8 @@ from msicube.readers.strided import Layout
 from msicube.tiling import Window
 
 BLOCK_BYTES = 2**20
+#: Compressed bytes that are handed to zlib at a time; it gives back a copy of what it has not used.
+PACKED_BYTES = 2**16
 #: Deflate packs a run of zeros by 1032 to 1 at the very most: what claims more is damaged.
 MAX_RATIO = 1032
 
@@ -100,7 +102,7 @@ class Stream:
         if self._inflate is None:
             return self._raw(limit)
         while not self._inflate.eof:
-            self._packed = self._packed or self._raw(BLOCK_BYTES)
+            self._packed = self._packed or self._raw(PACKED_BYTES)
             at_end = not self._packed
             try:
                 out = self._inflate.decompress(self._packed, limit)
