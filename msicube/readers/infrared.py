@@ -14,7 +14,7 @@ from msicube.axis import OBSERVED
 from msicube.errors import CorruptSource
 from msicube.readers.base import CubeInfo, PixelSize
 from msicube.readers.dense import DenseReader, geometry
-from msicube.readers.imzml.faults import name_spectra
+from msicube.readers.naming import name_spectra
 from msicube.tiling import Window, windows
 
 Reader = TypeVar("Reader", bound=DenseReader)

@@ -105,6 +105,25 @@ def cytospec(
     return path
 
 
+def mat5_big_endian(path: Path, values: NDArray[Any], axis: NDArray[Any]) -> Path:
+    """Write doubles as 16-bit integers, as MATLAB does where they are whole, on a machine of the other byte order."""
+
+    def part(kind: int, content: bytes) -> bytes:
+        if len(content) <= 4:
+            return struct.pack(">2H", len(content), kind) + content.ljust(4, b"\0")
+        return struct.pack(">2I", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+    def variable(name: str, numbers: NDArray[Any]) -> bytes:
+        shape = struct.pack(f">{numbers.ndim}i", *numbers.shape)
+        flags = struct.pack(">2I", 6, 0)
+        content = part(6, flags) + part(5, shape) + part(1, name.encode())
+        return part(14, content + part(3, numbers.astype(">i2").tobytes("F")))
+
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI"
+    path.write_bytes(header + variable("wn", axis[np.newaxis]) + variable("cube", values))
+    return path
+
+
 def mat73(path: Path, values: NDArray[Any], axis: NDArray[Any]) -> Path:
     """Write a cube (y, x, channel) as MATLAB 7.3 does: HDF5 after 512 bytes, the axes in reverse order."""
     with h5py.File(path, "w", userblock_size=512) as file:
@@ -181,6 +200,7 @@ def _mat(packed: bool, values: NDArray[Any]) -> Callable[[Path], Path]:
 
 
 _A, _TURNED = cube(), cube()[..., ::-1]
+_WHOLE = cube("i2").astype("f8")
 _BLOCK = cube("f8").transpose(1, 0, 2)
 CASES: dict[str, Case] = {
     "fsm": Case(_written("c.fsm", lambda: fsm(_TURNED)), _A),
@@ -189,6 +209,7 @@ CASES: dict[str, Case] = {
     "envi": Case(lambda folder: envi(folder, _TURNED, axis=AXIS[::-1], interleave="bil", offset=3), _A),
     "mat": Case(_mat(False, _A), _A),
     "mat packed": Case(_mat(True, _A), _A),
+    "mat big-endian": Case(lambda folder: mat5_big_endian(folder / "c.mat", _WHOLE, AXIS), _WHOLE),
     "mat 7.3": Case(lambda folder: mat73(folder / "c.mat", _TURNED, AXIS[::-1]), _A),
     "cytospec": Case(lambda folder: cytospec(folder / "c.mat", _BLOCK), cube("f8")),
     "cytospec packed": Case(lambda folder: cytospec(folder / "c.mat", _BLOCK, packed=True), cube("f8")),

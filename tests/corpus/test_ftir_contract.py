@@ -35,13 +35,12 @@ class TestEveryFormat(CubeReaderContract):
 @pytest.mark.parametrize("case", CASES)
 def test_blank_spectra_are_masked_and_partial_ones_kept(case: str, tmp_path: Path) -> None:
     info = open_source(CASES[case].write(tmp_path)).info
-    if info.dtype.kind != "f":
+    if np.isfinite(CASES[case].cube).all():
         assert info.acquired.all()
         return
     assert np.argwhere(~info.acquired).tolist() == [[1, 2]]
     assert info.masked == 1
     assert any("masked: NaN in every channel" in remark for remark in info.remarks)
-    # Only formats that begin with the lowest channel look at the value that is missing.
     reader = open_source(CASES[case].write(tmp_path))
     assert np.isnan(reader.read_tile(Window(2, 3, 0, 1)).values[0, 0]).tolist() == [True] + [False] * 8
 

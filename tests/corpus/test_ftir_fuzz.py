@@ -181,7 +181,7 @@ def test_damaged_opus_files(shared_data: Path, tmp_path: Path) -> None:
     path = tmp_path / "c.0"
     same = 0
     with limited(120):
-        for turn in range(4 * ROUNDS):
+        for turn in range(ROUNDS):
             # Half of the time only the directory and what comes first are hit: there the lengths are.
             upto = len(content) if turn % 2 else 2000
             path.write_bytes(damage(content[:upto], rng, ANY_NUMBER) + content[upto:])
@@ -189,7 +189,7 @@ def test_damaged_opus_files(shared_data: Path, tmp_path: Path) -> None:
                 reader = open_source(path)
                 values = reader.read_tile(Window(0, 1, 0, 1)).values
                 same += np.array_equal(values[0, 0, ::-1], whole.y)
-    assert same > ROUNDS // 4
+    assert same > ROUNDS // 10
 
 
 @pytest.mark.parametrize(
