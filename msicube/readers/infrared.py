@@ -85,6 +85,21 @@ def file_entry(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size}
 
 
+def head(path: Path, count: int) -> bytes:
+    """Return the first bytes of a file, by which formats are told apart.
+
+    Raises
+    ------
+    CorruptSource
+        It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise CorruptSource(f"cannot read {path}: {error.strerror}") from error
+
+
 def without_blanks(reader: Reader, *, blank: float = np.nan, may_be_empty: bool = False) -> Reader:
     """Mask the pixels whose spectra are NaN, or another value that stands for nothing, in every channel.
 

@@ -140,7 +140,7 @@ def held(values: NDArray[Any]) -> Callable[[], NDArray[Any]]:
 
 def pixel_size(arrays: Mapping[str, NamedArray]) -> PixelSize | None:
     """Return the two numbers (y, x) of an array ``pixel_size``, in micrometre; None where there is none."""
-    found = arrays.get(PIXEL_SIZE)
+    found = next((a for name, a in arrays.items() if name.rpartition("/")[2] == PIXEL_SIZE), None)
     if found is None or not found.is_vector or max(found.shape) != 2:
         return None
     y, x = found.load().ravel().astype(np.float64).tolist()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from msicube.errors import UnknownFormat
 from msicube.readers.base import CubeReader, OnError
+from msicube.readers.infrared import head
 
 MAGICS = (b"Spectral Data File", b"Spectral Exte File")
 
 
 def main_file(path: Path) -> Path | None:
     """Return the file itself where it is a map of OMNIC; None for the other files that end in ``.map``."""
-    with path.open("rb") as file:
-        return path if file.read(18) in MAGICS else None
+    return path if head(path, 18) in MAGICS else None
 
 
 def open_readers(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def open_readers(
     CorruptSource
         Grid, axis and spectra do not agree.
     """
-    grid, starts = _blocks(path)
+    grid, first, count = _blocks(path)
     nx, ny, nz = grid.points
     if min(grid.points) < 1 or nx * ny > path.stat().st_size:
         raise CorruptSource(
@@ -113,9 +114,9 @@ def open_readers(
             f"holds: copy it again"
         )
     axis, descending = _axis(grid, path.name)
-    _check_count(path.name, len(starts), nx * ny)
+    _check_count(path.name, count, nx * ny)
     size = _HEAD.size + 4 * nz
-    layout = Layout(np.dtype("<f4"), (ny, nx, nz), starts[0] + _HEAD.size, (nx * size, size, 4))
+    layout = Layout(np.dtype("<f4"), (ny, nx, nz), first + _HEAD.size, (nx * size, size, 4))
     numbers = in_order(ny, nx)
     flips = []
     if grid.step[1] > 0:
@@ -132,17 +133,17 @@ def open_readers(
         axis=axis,
         dtype=np.dtype(np.float32),
         numbers=np.ascontiguousarray(numbers),
-        source=_source(path, grid, len(starts)),
+        source=_source(path, grid, count),
         pixel_size=_pixel_size(grid),
         flips=flips,
     )
     return [without_blanks(DenseReader(info, StridedCube(path, layout)))]
 
 
-def _blocks(path: Path) -> tuple[Grid, list[int]]:
-    """Walk through the blocks: the grid, and where each block of a spectrum starts."""
+def _blocks(path: Path) -> tuple[Grid, int, int]:
+    """Walk through the blocks: the grid, where the first spectrum starts, and how many there are."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             head = file.read(FIRST_BLOCK)
             if head[:4] != MAGIC:
                 raise UnknownFormat(
@@ -153,9 +154,9 @@ def _blocks(path: Path) -> tuple[Grid, list[int]]:
         raise CorruptSource(f"cannot read {path}: {error.strerror}") from error
 
 
-def _walk(file: BinaryIO, name: str, size: int) -> tuple[Grid, list[int]]:
+def _walk(file: RawIOBase, name: str, size: int) -> tuple[Grid, int, int]:
     grid: Grid | None = None
-    starts: list[int] = []
+    first, count = 0, 0
     at = FIRST_BLOCK
     while at + _HEAD.size <= size:
         file.seek(at)
@@ -169,28 +170,28 @@ def _walk(file: BinaryIO, name: str, size: int) -> tuple[Grid, list[int]]:
         if number == SPECTRUM:
             if grid is None:
                 raise CorruptSource(f"{name}: its first spectrum comes before its grid: copy the file again")
-            _check_block(grid, name, at, length, starts)
-            if at + _HEAD.size + length <= size:
-                starts.append(at)
+            first = first or at
+            _check_block(grid, name, length, count, follows=at == first + count * (_HEAD.size + length))
+            count += at + _HEAD.size + length <= size
         at += _HEAD.size + length
-    if grid is None or not starts:
+    if grid is None or not count:
         raise CorruptSource(
-            f"{name} has {len(starts)} whole spectra and {'a' if grid else 'no'} grid: it is truncated, copy it again"
+            f"{name} has {count} whole spectra and {'a' if grid else 'no'} grid: it is truncated, copy it again"
         )
-    return grid, starts
+    return grid, first, count
 
 
-def _check_block(grid: Grid, name: str, at: int, length: int, starts: list[int]) -> None:
+def _check_block(grid: Grid, name: str, length: int, number: int, *, follows: bool) -> None:
     """Refuse spectra of another length than the grid says, and any that do not follow each other."""
     expected = 4 * grid.points[2]
     if length != expected:
         raise CorruptSource(
-            f"{name}: spectrum {len(starts)} (from 0) has {length} bytes, {grid.points[2]} points need {expected}: "
+            f"{name}: spectrum {number} (from 0) has {length} bytes, {grid.points[2]} points need {expected}: "
             f"the file is damaged, copy it again"
         )
-    if starts and at != starts[-1] + _HEAD.size + length:
+    if not follows:
         raise CorruptSource(
-            f"{name}: another block stands before spectrum {len(starts)} (from 0): spectra must follow each other; "
+            f"{name}: another block stands before spectrum {number} (from 0): spectra must follow each other; "
             f"copy or save the file again"
         )
 

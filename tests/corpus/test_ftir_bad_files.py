@@ -258,6 +258,17 @@ def test_several_cubes_on_one_axis_are_slides_of_their_own(tmp_path: Path) -> No
         open_source(path)
 
 
+def test_axis_and_pixel_size_as_attributes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["group/cube"] = VALUES
+        file["group/cube"].attrs["wavenumber"] = AXIS
+        file["group"].attrs["pixel_size"] = [5.5, 6.0]
+    info = open_source(tmp_path / "c.h5").info
+    np.testing.assert_array_equal(info.axis, AXIS)
+    assert info.pixel_size is not None
+    assert (info.pixel_size.y, info.pixel_size.x) == (5.5, 6)
+
+
 def test_blocks_of_cytospec_without_a_number_are_left_out(tmp_path: Path) -> None:
     blocks = np.stack([BLOCKS, np.full_like(BLOCKS, np.nan), -BLOCKS], axis=-1)
     readers = open_sources(cytospec(tmp_path / "c.mat", blocks))

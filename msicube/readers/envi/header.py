@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from msicube.errors import CorruptSource, UnknownFormat
 from msicube.readers.base import PixelSize
+from msicube.readers.infrared import head
 from msicube.readers.strided import Layout, native_dtype
 
 #: A header longer than this is none: 100,000 channels take less.
@@ -72,11 +73,7 @@ class EnviHeader:
         CorruptSource
             A brace is never closed, or a name stands twice with different values.
         """
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_HEADER_BYTES + 1)
-        except OSError as error:
-            raise CorruptSource(f"cannot read {path}: {error.strerror}") from error
+        data = head(path, MAX_HEADER_BYTES + 1)
         if not is_envi(data) or len(data) > MAX_HEADER_BYTES:
             raise UnknownFormat(
                 f"{path.name} begins with {data[:8]!r}: the header of an ENVI image begins with ENVI"
@@ -195,9 +192,9 @@ class EnviHeader:
         return choices[text.lower()]
 
 
-def is_envi(head: bytes) -> bool:
+def is_envi(start: bytes) -> bool:
     """Return whether a file that begins so is an ENVI header."""
-    return re.match(rb"(\xef\xbb\xbf)?\s*ENVI\s", head[:64]) is not None
+    return re.match(rb"(\xef\xbb\xbf)?\s*ENVI\s", start[:64]) is not None
 
 
 def _parse(text: str, name: str) -> dict[str, str]:

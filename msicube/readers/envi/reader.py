@@ -11,7 +11,7 @@ from msicube.errors import AxisRequired, CorruptSource
 from msicube.readers.base import OnError
 from msicube.readers.dense import DenseReader
 from msicube.readers.envi.header import EnviHeader, is_envi
-from msicube.readers.infrared import cube_info, file_entry, in_order, without_blanks
+from msicube.readers.infrared import cube_info, file_entry, head, in_order, without_blanks
 from msicube.readers.strided import Layout, StridedCube, check_size, native_dtype
 from msicube.readers.wavenumbers import ascending, axis_beside, axis_required, check_length, per_centimetre
 
@@ -29,8 +29,7 @@ def main_file(path: Path) -> Path | None:
     header = next((names[name.casefold()] for name in wanted if name.casefold() in names), None)
     if header is None or any((header.stem + ending).casefold() in names for ending in AGILENT_ENDINGS):
         return None
-    with header.open("rb") as file:
-        return header if is_envi(file.read(64)) else None
+    return header if is_envi(head(header, 64)) else None
 
 
 def open_readers(

@@ -13,7 +13,7 @@ from msicube.errors import CorruptSource
 from msicube.readers import hdf5
 from msicube.readers.base import OnError
 from msicube.readers.dense import DenseReader, SpectraSource
-from msicube.readers.infrared import cube_info, file_entry, in_order, without_blanks
+from msicube.readers.infrared import cube_info, file_entry, head, in_order, without_blanks
 from msicube.readers.matlab.cytospec import CUBE, INFO, FileInfo, block_name
 from msicube.readers.matlab.mat5 import Other, Variable, variables
 from msicube.readers.matlab.structures import text_lines
@@ -22,6 +22,7 @@ from msicube.readers.packed import Member, MemberReader
 from msicube.readers.strided import native_dtype
 from msicube.readers.wavenumbers import ascending
 
+MAX_CHANNELS = 2**20
 CYTOSPEC_COLUMNS = "CytoSpec gives no direction of y: its second index is taken as rows from the top"
 
 
@@ -78,9 +79,8 @@ def open_readers(
     MissingDependency
         A file of version 7.3, and h5py is not installed.
     """
-    with path.open("rb") as file:
-        head = file.read(1024)
-    mat = _version_73(path) if hdf5.MAGIC in (head[512:520], head[:8]) else _version_5(path)
+    start = head(path, 520)
+    mat = _version_73(path) if hdf5.MAGIC in (start[:8], start[512:]) else _version_5(path)
     cube = mat.arrays.get(CUBE)
     if cube is not None and mat.info_lines is not None and len(cube.shape) in (3, 4):
         return _cytospec(path, mat, cube)
@@ -169,9 +169,14 @@ def _version_5(path: Path) -> _MatFile:
 def _version_73(path: Path) -> _MatFile:
     """Describe a file of version 7.3: HDF5 with the axes in reverse order."""
     with hdf5.opened(path) as file:
-        stored = {name: a for name, a in hdf5.named_arrays(file).items() if "#" not in name}
-        # Small arrays are read while the file is open.
-        small = {name: a.load() for name, a in stored.items() if a.is_vector and max(a.shape) < 2**20}
+        # What MATLAB keeps for itself is named with a #; a vector longer than that is no axis.
+        stored = {
+            name: a
+            for name, a in hdf5.named_arrays(file).items()
+            if "#" not in name and not (a.is_vector and max(a.shape) > MAX_CHANNELS)
+        }
+        # Vectors are read while the file is open.
+        small = {name: a.load() for name, a in stored.items() if a.is_vector}
         has_info = INFO in file and "File" in file[INFO]
         lines = _lines_73(file) if has_info else []
     arrays = {

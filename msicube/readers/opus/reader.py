@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from msicube.readers.base import OnError
 from msicube.readers.dense import DenseReader
-from msicube.readers.infrared import cube_info, file_entry, in_order, without_blanks
+from msicube.readers.infrared import cube_info, file_entry, head, in_order, without_blanks
 from msicube.readers.opus import images
 from msicube.readers.opus.blocks import MAGIC, OpusFile
 from msicube.readers.strided import native_dtype
@@ -38,8 +38,7 @@ class HeldSpectrum:
 
 def main_file(path: Path) -> Path | None:
     """Return the file itself; None for another kind of file that ends in a digit."""
-    with path.open("rb") as file:
-        return path if file.read(4) == MAGIC else None
+    return path if head(path, 4) == MAGIC else None
 
 
 def open_readers(
