@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from msicube.errors import MSICubeError
     from msicube.experiments import report, train
     from msicube.preprocess import (
+        EMSC,
         PCA,
         Log1p,
         Pipeline,
@@ -36,6 +37,7 @@ _HOMES = {
     "MSICubeError": "msicube.errors",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
+    "EMSC": "msicube.preprocess",
     "PCA": "msicube.preprocess",
     "Log1p": "msicube.preprocess",
     "Pipeline": "msicube.preprocess",
@@ -53,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "EMSC",
     "PCA",
     "Log1p",
     "MSICubeError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
+from msicube.preprocess.emsc import EMSC
 from msicube.preprocess.intensity import Log1p, TICNormalize
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
@@ -12,6 +13,7 @@ from msicube.preprocess.selection import SelectChannels
 from msicube.preprocess.standardize import Standardize
 
 __all__ = [
+    "EMSC",
     "PCA",
     "Log1p",
     "NotFittedError",
