@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
 from msicube.preprocess.emsc import EMSC
+from msicube.preprocess.emsc_interferents import InterferentModel
+from msicube.preprocess.emsc_vapour import WaterVapour
 from msicube.preprocess.intensity import Log1p, TICNormalize
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
@@ -15,6 +17,7 @@ from msicube.preprocess.standardize import Standardize
 __all__ = [
     "EMSC",
     "PCA",
+    "InterferentModel",
     "Log1p",
     "NotFittedError",
     "Pipeline",
@@ -23,5 +26,6 @@ __all__ = [
     "Step",
     "TICNormalize",
     "TransformedStudy",
+    "WaterVapour",
     "apply",
 ]

@@ -289,7 +289,8 @@ class EMSC(Step):
                 f"{statistic.n} spectra in {len(statistic.groups.classes)} groups differ in {free} ways at most, fit "
                 f"on more spectra of a group"
             )
-        self._build(self.reference_, principal_components(statistic.scatter(), self.n_replicate_components))
+        _, components = principal_components(statistic.scatter(), self.n_replicate_components)
+        self._build(self.reference_, components)
 
     def _good_spectra(self) -> Request:
         """Ask for the mean of the spectra that the model so far fits well."""

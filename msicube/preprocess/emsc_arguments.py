@@ -24,7 +24,7 @@ def checked_spectra(given: Any, n_channels: int, *, what: str) -> FloatArray:
     if given is None:
         return np.empty((0, n_channels))
     if hasattr(given, "get_params"):
-        raise UsageError(f"{what} is a {type(given).__name__}: give its spectra, {what}=model.spectra_")
+        raise UsageError(f"{what} is a {type(given).__name__}: fit it and give its spectra, model.spectra_")
     try:
         spectra = np.atleast_2d(np.asarray(given, np.float64))
     except (TypeError, ValueError) as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,6 @@ class LeastSquares:
     inverse: FloatArray
     terms: FloatArray
     precise: bool = False
-    _rounded: dict[np.dtype[Any], tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict, repr=False)
 
     def parts(self, block: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Yield the parts of a block that suit the cache, in the type to compute in; not to be written to."""
@@ -64,6 +64,10 @@ class LeastSquares:
         """Return the spectra that coefficients stand for."""
         return coefficients @ self.constants(coefficients.dtype)[1]
 
+    @cached_property
+    def _rounded(self) -> dict[np.dtype[Any], tuple[NDArray[Any], NDArray[Any]]]:
+        return {}
+
     def constants(self, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return ``inverse.T`` and ``terms`` in a type."""
         if dtype not in self._rounded:
@@ -74,7 +78,7 @@ class LeastSquares:
         return self._rounded[dtype]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rounded": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "_rounded"}
 
 
 @dataclass(frozen=True, eq=False)

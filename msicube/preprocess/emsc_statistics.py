@@ -132,15 +132,18 @@ class WithinGroups:
         return sum(max(group.n - 1, 0) for group in self.groups.classes.values())
 
 
-def principal_components(scatter: FloatArray, n_components: int) -> FloatArray:
-    """Return the leading eigenvectors of a scatter matrix, ``(component, channel)``.
+def principal_components(scatter: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:
+    """Return the leading eigenvalues of a scatter matrix and their unit vectors ``(component, channel)``.
 
-    Unit vectors by falling variance, the entry of largest absolute value positive.
+    By falling eigenvalue; the entry of largest absolute value of each vector is positive.
     """
     from scipy.linalg import eigh
 
     n = len(scatter)
-    _, vectors = eigh(scatter, subset_by_index=[n - n_components, n - 1])
+    if n_components == 0:
+        return np.empty(0), np.empty((0, n))
+    values, vectors = eigh(scatter, subset_by_index=[n - n_components, n - 1])
     components = vectors.T[::-1]
     largest = np.argmax(np.abs(components), axis=1)
-    return np.ascontiguousarray(components * np.sign(components[np.arange(n_components), largest])[:, None])
+    signs = np.sign(components[np.arange(n_components), largest])[:, None]
+    return np.maximum(values[::-1], 0), np.ascontiguousarray(components * signs)
