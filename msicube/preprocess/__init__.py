@@ -9,6 +9,7 @@ from msicube.preprocess.emsc_vapour import WaterVapour
 from msicube.preprocess.intensity import Log1p, TICNormalize
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
+from msicube.preprocess.mie import MieEMSC
 from msicube.preprocess.pca import PCA
 from msicube.preprocess.pipeline import Pipeline
 from msicube.preprocess.selection import SelectChannels
@@ -19,6 +20,7 @@ __all__ = [
     "PCA",
     "InterferentModel",
     "Log1p",
+    "MieEMSC",
     "NotFittedError",
     "Pipeline",
     "SelectChannels",
