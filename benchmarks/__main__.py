@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain] [codecs] [index] [imzml] [imzml10]``."""
+"""``python -m benchmarks [chain] [codecs] [emsc] [index] [imzml] [imzml10]``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks import chain, codecs, imzml, index
+from benchmarks import chain, codecs, emsc, imzml, index
 
 CASES = {
     "chain": chain.run,
     "codecs": codecs.run,
+    "emsc": emsc.run,
     "index": index.run,
     "imzml": imzml.run,
     "imzml10": partial(imzml.run, scale=10),

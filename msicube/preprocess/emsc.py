@@ -13,7 +13,7 @@ from msicube.errors import UsageError
 from msicube.preprocess.base import Step, learn_counts
 from msicube.preprocess.chain import Chain
 from msicube.preprocess.channels import Channels
-from msicube.preprocess.emsc_arguments import check_covariance, checked_spectra, fit_weights, spectral_axis
+from msicube.preprocess.emsc_arguments import check_matrix, checked_spectra, fit_weights, spectral_axis
 from msicube.preprocess.emsc_details import Coefficients, details_of
 from msicube.preprocess.emsc_kernel import LeastSquares, Scaling, Subtraction
 from msicube.preprocess.emsc_model import FloatArray, Terms, solve
@@ -174,7 +174,7 @@ class EMSC(Step):
         if self.dtype not in ("float32", "float64"):
             raise UsageError(f"EMSC(dtype={self.dtype!r}): 'float32' or 'float64'")
         if self.replicates is not None:
-            check_covariance(n_channels, "EMSC(replicates=...)")
+            check_matrix(n_channels, "EMSC(replicates=...)")
             if not 1 <= self.n_replicate_components <= n_channels:
                 raise UsageError(
                     f"EMSC(n_replicate_components={self.n_replicate_components}): between 1 and {n_channels} channels"

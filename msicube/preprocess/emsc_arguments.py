@@ -115,8 +115,8 @@ def in_regions(regions: Any, axis: FloatArray, *, what: str) -> Any:
     return np.any(inside, axis=0)
 
 
-def check_covariance(n_channels: int, who: str) -> None:
-    """Check that a covariance of all channels fits into memory.
+def check_matrix(n_channels: int, who: str) -> None:
+    """Check that a matrix of all channels by all channels, such as a covariance, fits into memory.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def check_covariance(n_channels: int, who: str) -> None:
     """
     if n_channels > MAX_CHANNELS:
         raise MemoryLimitError(
-            f"{who} takes a covariance of {n_channels} channels, {format_bytes(8 * n_channels**2)}; at most "
+            f"{who} takes a matrix of {n_channels} channels by as many, {format_bytes(8 * n_channels**2)}; at most "
             f"{MAX_CHANNELS} channels ({format_bytes(8 * MAX_CHANNELS**2)}) are taken: crop the axis, or convert onto "
             f"a coarser one"
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from msicube.errors import UsageError
 from msicube.preprocess.base import Step, learn_counts
 from msicube.preprocess.channels import Channels
-from msicube.preprocess.emsc_arguments import check_covariance
+from msicube.preprocess.emsc_arguments import check_matrix
 from msicube.preprocess.emsc_kernel import LeastSquares, Subtraction
 from msicube.preprocess.emsc_statistics import principal_components
 from msicube.preprocess.moments import Covariance, FloatArray
@@ -66,7 +66,7 @@ class InterferentModel(Step):
 
     def plan(self, n_channels: int) -> int:
         """Check the number of components and the size of the covariance."""
-        check_covariance(n_channels, "InterferentModel")
+        check_matrix(n_channels, "InterferentModel")
         if not 0 <= self.n_components < n_channels:
             raise UsageError(
                 f"InterferentModel(n_components={self.n_components}): 0 or more, and fewer than {n_channels} channels"

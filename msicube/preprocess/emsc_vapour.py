@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,6 +84,11 @@ class WaterVapour(Step):
     ) -> NDArray[Any]:
         """Subtract the vapour of a block."""
         return self._subtraction.kernel(block, out)
+
+    def restore(self, channels: Channels, learned: Mapping[str, Any]) -> None:
+        """Set what was learned in an earlier fit: the saved bits count, not those of this machine."""
+        super().restore(channels, learned)
+        self._subtraction = Subtraction(LeastSquares(self.pseudo_inverse_, self.vapour_))
 
     def amounts(self, block: NDArray[Any]) -> NDArray[Any]:
         """Return how much of each vapour spectrum the spectra of a block ``(n, channels)`` hold, ``(n, vapour)``."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from msicube.errors import UsageError
 from msicube.preprocess.base import Step, learn_counts
 from msicube.preprocess.channels import Channels
-from msicube.preprocess.emsc_arguments import checked_spectra, spectral_axis
+from msicube.preprocess.emsc_arguments import check_matrix, checked_spectra, spectral_axis
 from msicube.preprocess.emsc_kernel import LeastSquares, Scaling
 from msicube.preprocess.emsc_model import FloatArray, Terms, solve
 from msicube.preprocess.mie_curves import PAD, MieCurves
@@ -107,6 +107,7 @@ class MieEMSC(Step):
 
     def plan(self, n_channels: int) -> int:
         """Check the parameters."""
+        check_matrix(n_channels, "MieEMSC")
         radii, indices = self._spheres()
         if (
             radii.shape != indices.shape

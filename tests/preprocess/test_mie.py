@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from msicube.errors import UsageError
+from msicube.errors import MemoryLimitError, UsageError
 from msicube.preprocess import EMSC, MieEMSC, Pipeline
 from msicube.preprocess.mie_curves import MieCurves
 from msicube.store import Study
@@ -149,3 +149,8 @@ def test_what_cannot_be_fitted(message: str) -> None:
     _, X = make_spectra(3)
     with pytest.raises(UsageError, match=message):
         MieEMSC(**{"wavenumbers": WN, "reference": REFERENCE, **WRONG[message]}).fit(X)
+
+
+def test_an_axis_too_wide_is_refused() -> None:
+    with pytest.raises(MemoryLimitError, match="9000 channels by as many"):
+        MieEMSC(wavenumbers=np.linspace(1000, 2000, 9000)).fit(np.ones((2, 9000)))
