@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from msicube.errors import MSICubeError
     from msicube.experiments import report, train
     from msicube.preprocess import (
+        EMSC,
         PCA,
+        InterferentModel,
         Log1p,
+        MieEMSC,
         Pipeline,
         SelectChannels,
         Standardize,
         TICNormalize,
+        WaterVapour,
         apply,
     )
     from msicube.readers import open_source
@@ -36,12 +40,16 @@ _HOMES = {
     "MSICubeError": "msicube.errors",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
+    "EMSC": "msicube.preprocess",
+    "InterferentModel": "msicube.preprocess",
     "PCA": "msicube.preprocess",
     "Log1p": "msicube.preprocess",
+    "MieEMSC": "msicube.preprocess",
     "Pipeline": "msicube.preprocess",
     "SelectChannels": "msicube.preprocess",
     "Standardize": "msicube.preprocess",
     "TICNormalize": "msicube.preprocess",
+    "WaterVapour": "msicube.preprocess",
     "apply": "msicube.preprocess",
     "open_source": "msicube.readers",
     "simulate_ftir": "msicube.simulate",
@@ -54,9 +62,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "EMSC",
     "PCA",
+    "InterferentModel",
     "Log1p",
     "MSICubeError",
+    "MieEMSC",
     "PatchStream",
     "Pipeline",
     "SelectChannels",
@@ -64,6 +75,7 @@ __all__ = [
     "Standardize",
     "Study",
     "TICNormalize",
+    "WaterVapour",
     "apply",
     "convert",
     "export",
