@@ -21,6 +21,8 @@ MAX_CELL_EDGE = 16
 MAX_CHANNEL_CHUNKS = 64
 #: Cells along the edge of a tile that does not span the cube come in such multiples, where there are as many.
 CELL_MULTIPLE = 4
+#: Largest edge of a chunk of a ``(y, x)`` variable.
+IMAGE_CHUNK = 1024
 
 
 class Window(NamedTuple):
@@ -96,6 +98,11 @@ def windows(shape: tuple[int, int], step: tuple[int, int]) -> list[Window]:
         for y in range(0, shape[0], step[0])
         for x in range(0, shape[1], step[1])
     ]
+
+
+def image_chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the chunks of a ``(y, x)`` variable."""
+    return tuple(min(n, IMAGE_CHUNK) for n in shape)
 
 
 def plan_tiles(
