@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
-from msicube.preprocess.intensity import Log1p, TICNormalize
+from msicube.preprocess.intensity import Log1p, Sqrt
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
+from msicube.preprocess.normalize import (
+    MedianNormalize,
+    MinMaxNormalize,
+    ReferenceNormalize,
+    RMSNormalize,
+    TICNormalize,
+    VectorNormalize,
+)
 from msicube.preprocess.pca import PCA
 from msicube.preprocess.pipeline import Pipeline
-from msicube.preprocess.selection import SelectChannels
+from msicube.preprocess.selection import Crop, SelectChannels
 from msicube.preprocess.standardize import Standardize
 
 __all__ = [
     "PCA",
+    "Crop",
     "Log1p",
+    "MedianNormalize",
+    "MinMaxNormalize",
     "NotFittedError",
     "Pipeline",
+    "RMSNormalize",
+    "ReferenceNormalize",
     "SelectChannels",
+    "Sqrt",
     "Standardize",
     "Step",
     "TICNormalize",
     "TransformedStudy",
+    "VectorNormalize",
     "apply",
 ]

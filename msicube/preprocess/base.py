@@ -248,6 +248,29 @@ class Step(Transformer):
         """
         return n_channels
 
+    def foresee(self, channels: Channels) -> Channels | None:
+        """Return what the features will stand for, as far as that is known before anything is read.
+
+        A step whose output depends on the axis of its input, not only on the number of channels, overrides this.
+
+        Parameters
+        ----------
+        channels
+            What comes in; positions that an earlier step has yet to learn are NaN.
+
+        Returns
+        -------
+        Channels or None
+            Positions that the fit chooses are NaN; None where it chooses even their number.
+
+        Raises
+        ------
+        UsageError
+            The parameters do not fit the channels.
+        """
+        n_features = self.plan(channels.n)
+        return channels if n_features == channels.n else Channels.unknown(channels.kind, n_features)
+
     def check_classes(self, classes: Sequence[Any]) -> None:
         """Check the classes that ``request`` asks for; called before anything is read.
 
@@ -259,8 +282,9 @@ class Step(Transformer):
 
     def prepare(self, channels: Channels) -> None:
         """Begin a fit: take note of the channels, and learn what takes no data."""
+        features = self.foresee(channels)
         self.n_features_in_ = channels.n
-        self.n_features_out_ = self.plan(channels.n)
+        self.n_features_out_ = channels.n if features is None else features.n
         self.n_irregular_ = None
         self._channels = channels
 

@@ -124,9 +124,9 @@ def fit_steps(
 
 def _check(steps: Sequence[Step], source: Source) -> list[Any]:
     """Check, before anything is read, that the steps can be fitted; return the classes that they need."""
-    n = source.channels.n
+    channels: Channels | None = source.channels
     for step in steps:
-        n = step.plan(n)
+        channels = None if channels is None else step.foresee(channels)
     classes: set[Any] = set()
     for step in steps:
         request = step.request()
