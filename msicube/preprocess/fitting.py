@@ -13,7 +13,7 @@ from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.engine import Progress, Tally, run_pass
 from msicube.preprocess.moments import Statistic
-from msicube.preprocess.request import Request
+from msicube.preprocess.request import SLIDE, Request
 from msicube.preprocess.sources import Source
 from msicube.scheduling import SchedulerLike
 
@@ -130,7 +130,7 @@ def _check(steps: Sequence[Step], source: Source) -> list[Any]:
     classes: set[Any] = set()
     for step in steps:
         request = step.request()
-        if request is not None and request.by is not None:
+        if request is not None and request.by not in (None, SLIDE):
             found = source.classes(request.by)
             step.check_classes(found)
             classes.update(found)
