@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
+from msicube.preprocess.baseline import ALSBaseline, PolynomialBaseline, SNIPBaseline, TopHatBaseline
 from msicube.preprocess.intensity import Log1p, Sqrt
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
@@ -16,24 +17,32 @@ from msicube.preprocess.normalize import (
 )
 from msicube.preprocess.pca import PCA
 from msicube.preprocess.pipeline import Pipeline
+from msicube.preprocess.resample import Resample
 from msicube.preprocess.selection import Crop, SelectChannels
+from msicube.preprocess.smoothing import SavitzkyGolay
 from msicube.preprocess.standardize import Standardize
 
 __all__ = [
     "PCA",
+    "ALSBaseline",
     "Crop",
     "Log1p",
     "MedianNormalize",
     "MinMaxNormalize",
     "NotFittedError",
     "Pipeline",
+    "PolynomialBaseline",
     "RMSNormalize",
     "ReferenceNormalize",
+    "Resample",
+    "SNIPBaseline",
+    "SavitzkyGolay",
     "SelectChannels",
     "Sqrt",
     "Standardize",
     "Step",
     "TICNormalize",
+    "TopHatBaseline",
     "TransformedStudy",
     "VectorNormalize",
     "apply",
