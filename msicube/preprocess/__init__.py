@@ -16,6 +16,8 @@ from msicube.preprocess.normalize import (
     VectorNormalize,
 )
 from msicube.preprocess.pca import PCA
+from msicube.preprocess.peakalign import PeakAlign
+from msicube.preprocess.peakpick import PeakPick
 from msicube.preprocess.pipeline import Pipeline
 from msicube.preprocess.resample import Resample
 from msicube.preprocess.selection import Crop, SelectChannels
@@ -30,6 +32,8 @@ __all__ = [
     "MedianNormalize",
     "MinMaxNormalize",
     "NotFittedError",
+    "PeakAlign",
+    "PeakPick",
     "Pipeline",
     "PolynomialBaseline",
     "RMSNormalize",
