@@ -18,7 +18,7 @@ from msicube.preprocess.positions import Ranges, Tolerance, check_ranges, column
 from msicube.preprocess.request import Request, moments
 from msicube.preprocess.standardize import constant
 
-Score = Literal["difference", "t", "variance"]
+Criterion = Literal["difference", "t", "variance"]
 
 
 class _Selection(Step):
@@ -41,7 +41,7 @@ class _Selection(Step):
 class SelectChannels(_Selection):
     """Keep the channels that score highest, or those at given places.
 
-    The score of a channel is one of
+    The score of a channel is, by ``criterion``, one of
 
     - ``"difference"``: the absolute difference of its two class means; with more classes, the largest difference of any
       two. Behind :class:`Standardize` the difference is in standard deviations.
@@ -58,8 +58,8 @@ class SelectChannels(_Selection):
     by
         Column of the study's samples table that holds the class of each slide. For an array or a dataset the classes
         are the ``y`` of ``fit``. Without classes to compare (``"variance"``, ``at``, ``ranges``) it does not matter.
-    score
-        See above.
+    criterion
+        See above. Not named ``score``, which scikit-learn takes for a method.
     at
         Positions on the axis (m/z or wavenumber; column numbers of a plain array), for each of which the nearest
         channel is kept.
@@ -105,14 +105,14 @@ class SelectChannels(_Selection):
         k: int | None = None,
         *,
         by: str = "label",
-        score: Score = "difference",
+        criterion: Criterion = "difference",
         at: ArrayLike | None = None,
         ranges: Ranges | None = None,
         tolerance: Tolerance | None = None,
     ) -> None:
         self.k = k
         self.by = by
-        self.score = score
+        self.criterion = criterion
         self.at = at
         self.ranges = ranges
         self.tolerance = tolerance
@@ -126,9 +126,9 @@ class SelectChannels(_Selection):
             )
         if self.k is None:
             return n_channels
-        if self.score not in ("difference", "t", "variance"):
+        if self.criterion not in ("difference", "t", "variance"):
             raise UsageError(
-                f"SelectChannels(score={self.score!r}): expected 'difference', 't' or 'variance'"
+                f"SelectChannels(criterion={self.criterion!r}): expected 'difference', 't' or 'variance'"
             )
         if not 1 <= self.k <= n_channels:
             raise UsageError(
@@ -155,7 +155,7 @@ class SelectChannels(_Selection):
         """Ask for the moments that the score takes."""
         if self.k is None:
             return None
-        return moments() if self.score == "variance" else moments(self.by)
+        return moments() if self.criterion == "variance" else moments(self.by)
 
     def check_classes(self, classes: Sequence[Any]) -> None:
         """Check that there are two classes at least."""
@@ -168,7 +168,7 @@ class SelectChannels(_Selection):
     def learn(self, statistic: ClassMoments) -> None:
         """Score the channels and keep the best."""
         learn_counts(self, statistic)
-        if self.score == "variance":
+        if self.criterion == "variance":
             self.classes_ = []
             self.scores_ = statistic.total().var
         else:
@@ -177,7 +177,7 @@ class SelectChannels(_Selection):
             )
             self.check_classes(self.classes_)
             known = [statistic.classes[name] for name in self.classes_]
-            self.scores_ = self._t(known) if self.score == "t" else _difference(known)
+            self.scores_ = self._t(known) if self.criterion == "t" else _difference(known)
         self.indices_ = np.sort(np.argsort(-self.scores_, kind="stable")[: self.k])
 
     def _placed(self, channels: Channels) -> NDArray[np.intp] | None:
@@ -194,8 +194,8 @@ class SelectChannels(_Selection):
         small = [name for name, one in zip(self.classes_, classes, strict=True) if one.n < 2]
         if small:
             raise UsageError(
-                f"SelectChannels(score='t') needs two finite spectra of each class, {small[0]!r} has one: leave the "
-                f"class out, or choose by score='difference'"
+                f"SelectChannels(criterion='t') needs two finite spectra of each class, {small[0]!r} has one: leave "
+                f"the class out, or choose by criterion='difference'"
             )
         # What rounding leaves of a constant channel must not be divided by itself.
         return np.where(constant(reduce(Moments.merge, classes)), 0.0, _welch(classes))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from distributed import Client
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
 import msicube as mc
+from msicube.cli.main import cli
 from msicube.errors import UnknownSlide, UsageError
-from msicube.preprocess import PCA, Log1p, Pipeline, SelectChannels, Standardize, TICNormalize
+from msicube.experiments.features import prepare_features
+from msicube.experiments.recipe import PipelineSection
+from msicube.experiments.recipe import Step as RecipeStep
+from msicube.experiments.recipe_files import load_recipe
+from msicube.experiments.split import resolve_split
+from msicube.preprocess import PCA, Log1p, PeakAlign, Pipeline, SelectChannels, Standardize, TICNormalize
 from msicube.store import Study
 
 
@@ -170,3 +178,48 @@ def test_a_stream_knows_its_slides(study: Study) -> None:
     places = zip(names, batch["y"].tolist(), batch["x"].tolist(), strict=True)
     expected = np.stack([lazy[name][y, x] for name, y, x in places])
     np.testing.assert_allclose(batch["spectra"].numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_two_steps_by_slide_learn_one_behind_the_other(slide: Any, build_study: Any) -> None:
+    rng = np.random.default_rng(0)
+    axis = np.arange(40.0)
+    slides = {}
+    for name, shift in (("a", 0.0), ("b", 0.8), ("c", -1.1)):
+        peaks = sum(np.exp(-(((axis - place - shift) / 1.5) ** 2)) for place in (8, 15, 22, 31))
+        cube = rng.gamma(4.0, 1.0, (23, 19, 1)) * peaks
+        slides[name] = replace(slide, cube=cube + rng.normal(0, 0.01, cube.shape), mz=slide.mz[0] + axis)
+    study = build_study(slides)
+    align = PeakAlign(
+        reference=slide.mz[0] + np.array([8.0, 15, 22, 31]),
+        tolerance=2.0,
+        warp="shift",
+        half_window=2,
+        noise_window=20,
+    )
+    pipeline = Pipeline([align, Standardize(by="slide")])
+    some = pipeline.fit(study, slides=["a", "b"]).add_slides(study)
+    together = clone(pipeline).fit(study)
+    np.testing.assert_allclose(some.steps_[0].shift_[:, 0], [0, 0.8, -1.1], atol=0.05)  # type: ignore[attr-defined]
+    for name in slides:
+        np.testing.assert_array_equal(
+            some.transform(study)[name]["features"].values, together.transform(study)[name]["features"].values
+        )
+
+
+def test_an_experiment_shows_it_the_slides_that_are_held_out(study: Study) -> None:
+    recipe = load_recipe("colorectal-cnn1d")
+    section = PipelineSection((RecipeStep("Log1p"), RecipeStep("Standardize", {"by": "slide"})))
+    split = resolve_split(recipe.data, study.samples, seed=0)
+    features = prepare_features(replace(recipe, pipeline=section), study, split, None)
+    assert features.pipeline.slides_ == sorted(split.train)
+    known = features.pipeline.steps_[1].slides_  # type: ignore[attr-defined]
+    assert set(known) == {*split.train, *split.test}
+
+
+def test_the_command_line_shows_it_all_slides(own_study: Study, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[pipeline]\nname = "own"\nsteps = [{ step = "Standardize", by = "slide" }]\n')
+    done = CliRunner().invoke(cli, ["fit", str(recipe), own_study.path, "--add-slides"])
+    assert done.exit_code == 0, done.output
+    known = Pipeline.load(own_study, name="own").steps_[0].slides_  # type: ignore[attr-defined]
+    assert sorted(known) == own_study.slides

@@ -40,8 +40,8 @@ STEPS: list[Step] = [
     mc.Standardize(),
     mc.Standardize(by="slide"),
     mc.SelectChannels(7),
-    mc.SelectChannels(7, score="t"),
-    mc.SelectChannels(7, score="variance"),
+    mc.SelectChannels(7, criterion="t"),
+    mc.SelectChannels(7, criterion="variance"),
     mc.SelectChannels(at=[701.0, 711.5], tolerance=0.5),
     mc.Crop(702.0, 715.0, exclude=[(705.0, 706.0)]),
     mc.SNIPBaseline(half_window=8),
@@ -116,7 +116,7 @@ def test_parameters_are_cloned_and_shown(step: Step) -> None:
 
 
 @every_step
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=3)
 @given(chunks=st.tuples(st.integers(1, 15), st.integers(1, 13)))
 def test_any_chunking_is_one_chunk(step: Step, chunks: tuple[int, int]) -> None:
     one = fitted(named(step))
@@ -126,7 +126,7 @@ def test_any_chunking_is_one_chunk(step: Step, chunks: tuple[int, int]) -> None:
 
 
 @every_step
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=3)
 @given(rows=st.lists(st.integers(0, 194), min_size=1, max_size=30))
 def test_a_spectrum_is_mapped_by_itself(step: Step, rows: list[int]) -> None:
     X = cube().reshape(-1, 60)

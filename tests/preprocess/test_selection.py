@@ -87,7 +87,7 @@ def test_a_class_without_finite_spectra_does_not_count(X: NDArray[Any]) -> None:
 
 def test_welch_t_is_scipys(X: NDArray[Any]) -> None:
     y = np.arange(90) % 3
-    select = SelectChannels(4, score="t").fit(X, y)
+    select = SelectChannels(4, criterion="t").fit(X, y)
     pairs = [(0, 1), (0, 2), (1, 2)]
     t = [np.abs(stats.ttest_ind(X[y == a], X[y == b], equal_var=False).statistic) for a, b in pairs]
     np.testing.assert_allclose(select.scores_, np.max(t, axis=0), rtol=1e-9)
@@ -98,15 +98,15 @@ def test_t_of_constant_channels(X: NDArray[Any]) -> None:
     y = np.arange(90) % 2
     X[:, 3] = 0.1
     X[:, 5] = y
-    scores = SelectChannels(2, score="t").fit(X, y).scores_
+    scores = SelectChannels(2, criterion="t").fit(X, y).scores_
     assert scores[3] == 0
     assert scores[5] == np.inf
     with pytest.raises(UsageError, match=r"two finite spectra of each class, 'b' has one"):
-        SelectChannels(2, score="t").fit(X, ["b", *["a"] * 89])
+        SelectChannels(2, criterion="t").fit(X, ["b", *["a"] * 89])
 
 
 def test_variance_needs_no_classes(X: NDArray[Any]) -> None:
-    select = SelectChannels(5, score="variance").fit(X)
+    select = SelectChannels(5, criterion="variance").fit(X)
     np.testing.assert_allclose(select.scores_, X.var(axis=0), rtol=1e-12)
     assert select.classes_ == []
     assert (select.n_spectra_, select.n_features_out_) == (90, 5)
@@ -114,7 +114,12 @@ def test_variance_needs_no_classes(X: NDArray[Any]) -> None:
 
 def test_all_scores_come_from_one_pass(X: NDArray[Any]) -> None:
     y = np.arange(90) % 2
-    steps = [Crop(1, 10), SelectChannels(8, score="variance"), SelectChannels(4, score="t"), Standardize()]
+    steps = [
+        Crop(1, 10),
+        SelectChannels(8, criterion="variance"),
+        SelectChannels(4, criterion="t"),
+        Standardize(),
+    ]
     pipeline = Pipeline(steps).fit(X, y)
     assert pipeline.n_passes_ == 1
     assert set(pipeline.chain.columns.tolist()) <= set(range(1, 11))  # type: ignore[union-attr]
@@ -137,7 +142,7 @@ def test_places_are_chosen_without_a_pass(slide: Any) -> None:
     [
         ({}, "give one of the three"),
         ({"k": 3, "at": [1]}, "give one of the three"),
-        ({"k": 3, "score": "F"}, "expected 'difference', 't' or 'variance'"),
+        ({"k": 3, "criterion": "F"}, "expected 'difference', 't' or 'variance'"),
         ({"at": [650.0], "tolerance": 0.01}, "no channel lies within 0.01 of 650"),
         ({"at": [610.0], "tolerance": "ppb:3"}, "expected a positive number"),
         ({"at": [550.0]}, "no channel lies within"),
@@ -168,7 +173,7 @@ def test_crop_keeps_a_part_of_the_axis(slide: Any) -> None:
 
 
 def test_crop_works_on_an_axis_that_an_earlier_step_chose(slide: Any) -> None:
-    pipeline = Pipeline([SelectChannels(20, score="variance"), Crop(650.0, 800.0)]).fit(slide.dataset())
+    pipeline = Pipeline([SelectChannels(20, criterion="variance"), Crop(650.0, 800.0)]).fit(slide.dataset())
     values = pipeline.channels_out().values
     assert 0 < len(values) < 20
     assert ((values >= 650) & (values <= 800)).all()
