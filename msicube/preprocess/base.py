@@ -186,11 +186,6 @@ class Transformer(TransformerMixin, BaseEstimator):
             self._replace_steps(steps)
         return self
 
-    @property
-    def by_slide(self) -> bool:
-        """Whether a slide has to be seen before it can be transformed."""
-        raise NotImplementedError
-
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the name of each feature: ``mz 760.5`` for a channel, ``PC1`` for a component.
 
@@ -312,16 +307,7 @@ class Step(Transformer):
         """Return what the features will stand for, as far as that is known before anything is read.
 
         A step whose output depends on the axis of its input, not only on the number of channels, overrides this.
-
-        Parameters
-        ----------
-        channels
-            What comes in; positions that an earlier step has yet to learn are NaN.
-
-        Returns
-        -------
-        Channels or None
-            Positions that the fit chooses are NaN; None where it chooses even their number.
+        Positions that are yet to be learned are NaN; None stands for features whose very number is.
 
         Raises
         ------
@@ -329,7 +315,8 @@ class Step(Transformer):
             The parameters do not fit the channels.
         """
         n_features = self.plan(channels.n)
-        return channels if n_features == channels.n else Channels.unknown(channels.kind, n_features)
+        keeps = type(self).channels_out is Step.channels_out
+        return channels if keeps else Channels.unknown(channels.kind, n_features)
 
     def check_classes(self, classes: Sequence[Any]) -> None:
         """Check the classes that ``request`` asks for; called before anything is read.

@@ -73,7 +73,7 @@ class PeakPick(Step):
     tolerance
         Half the width of the window in which a peak is measured: a number in the unit of the axis, or ``"ppm:100"``.
         None: as far as the mean spectrum falls to both sides, at most ``half_window`` channels. Windows that would
-        overlap are cut at the lowest channel between their peaks.
+        overlap are cut at the lowest channel of the overlap.
     measure
         ``"sum"`` of the intensities in the window, ``"area"`` (each times the width of its channel) or ``"max"``.
     spectrum

@@ -125,9 +125,10 @@ def windows_of(
             upper[number] = max(channel, near[-1] if len(near) else channel) + 1
     for number in range(len(peaks) - 1):
         if upper[number] > lower[number + 1]:
-            first, last = peaks.channels[number] + 1, peaks.channels[number + 1]
-            cut = first + int(np.argmin(spectrum[first:last])) if last > first else first
-            upper[number] = lower[number + 1] = cut
+            # At the lowest channel of those that both would take.
+            first = max(peaks.channels[number] + 1, lower[number + 1])
+            last = min(peaks.channels[number + 1], upper[number])
+            upper[number] = lower[number + 1] = first + int(np.argmin(spectrum[first : last + 1]))
     return lower, upper
 
 

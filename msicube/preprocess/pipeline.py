@@ -163,11 +163,6 @@ class Pipeline(Transformer):
             list(steps), fit.channels, {"passes_": fit.passes, "slides_": fit.slides, "labels_": fit.classes}
         )
 
-    @property
-    def by_slide(self) -> bool:
-        """Whether a step works by slide, so that a slide has to be seen before it can be transformed."""
-        return any(step.by_slide for step in self.steps)
-
     def _fitted_steps(self) -> Sequence[Step]:
         return self.steps_
 

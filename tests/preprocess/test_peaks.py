@@ -76,6 +76,21 @@ def test_windows_reach_as_far_as_the_spectrum_falls_and_never_overlap() -> None:
     np.testing.assert_array_equal(upper - lower, 1)
 
 
+@settings(deadline=None)
+@given(arrays(np.float64, 60, elements=st.floats(0, 100)), st.integers(1, 4), st.floats(0.1, 20))
+def test_windows_hold_their_peak_within_reach(
+    values: NDArray[np.float64], half_window: int, reach: float
+) -> None:
+    axis = np.arange(60.0) * 0.5
+    peaks = find_peaks(values, axis, half_window=half_window, **FREE)  # type: ignore[arg-type]
+    lower, upper = windows_of(peaks, values, axis, reach=np.full(len(peaks), reach), half_window=half_window)
+    assert (lower <= peaks.channels).all()
+    assert (peaks.channels < upper).all()
+    assert (upper[:-1] <= lower[1:]).all()
+    for place, first, last in zip(peaks.positions, lower, upper, strict=True):
+        assert np.abs(axis[first:last] - place).max() <= max(reach, 0.5)
+
+
 @pytest.mark.parametrize("snr", [1, 3, 10])
 def test_noise_makes_few_peaks(snr: float) -> None:
     rng = np.random.default_rng(5)

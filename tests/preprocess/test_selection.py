@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from msicube.errors import UsageError
-from msicube.preprocess import Crop, Pipeline, SelectChannels, Standardize
+from msicube.preprocess import PCA, Crop, Pipeline, SelectChannels, Standardize
 
 
 @pytest.fixture(name="X")
@@ -177,6 +177,11 @@ def test_crop_works_on_an_axis_that_an_earlier_step_chose(slide: Any) -> None:
     values = pipeline.channels_out().values
     assert 0 < len(values) < 20
     assert ((values >= 650) & (values <= 800)).all()
+
+
+def test_components_are_cropped_by_number(slide: Any) -> None:
+    pipeline = Pipeline([PCA(40), Crop(2, 3)]).fit(slide.dataset())
+    assert list(pipeline.get_feature_names_out()) == ["PC2", "PC3"]
 
 
 def test_a_descending_axis_is_as_good(slide: Any) -> None:
