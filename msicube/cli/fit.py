@@ -16,6 +16,9 @@ from msicube.cli.common import Reporter, say, scheduler_option
 )
 @click.option("--allow-test", is_flag=True, help="Also take slides whose split is test.")
 @click.option(
+    "--add-slides", is_flag=True, help="Let steps that work by slide also learn of all other slides."
+)
+@click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe."
 )
 @click.option("--overwrite", is_flag=True, help="Replace a pipeline of this name.")
@@ -26,6 +29,7 @@ def command(
     name: str | None,
     slides: tuple[str, ...],
     allow_test: bool,
+    add_slides: bool,
     assignments: tuple[str, ...],
     overwrite: bool,
     scheduler: str,
@@ -49,6 +53,8 @@ def command(
             scheduler=scheduler,
             progress=reporter.update,
         )
+        if add_slides:
+            pipeline.add_slides(opened, scheduler=scheduler, progress=reporter.update)
     saved = name or section.name
     pipeline.save(opened, name=saved, overwrite=overwrite)
     say(

@@ -183,6 +183,8 @@ def prepare_features(
 ) -> Features:
     """Find or fit the pipeline of a recipe; only training slides are ever seen.
 
+    A step that works by slide then learns of each held-out slide what that slide alone is transformed with.
+
     Parameters
     ----------
     recipe, study, split
@@ -211,5 +213,6 @@ def prepare_features(
         )
     pipeline = build_pipeline(recipe.pipeline)
     pipeline.fit(own, slides=split.train, scheduler=scheduler, progress=progress)
+    pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
     return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

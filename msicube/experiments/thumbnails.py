@@ -59,7 +59,7 @@ def thumbnail(
         mask = acquired[window.slices]
         y, x = (np.arange(-a % step, b - a, step) for a, b in (window[:2], window[2:]))
         spectra = block[np.ix_(y, x)]
-        values = _transform(spectra, mask[np.ix_(y, x)], pipeline)
+        values = _transform(spectra, mask[np.ix_(y, x)], pipeline, slide)
         if picture is None:
             picture = np.full((len(rows), len(columns), values.shape[-1]), np.nan, np.float32)
         picture[np.ix_((y + window.y0) // step, (x + window.x0) // step)] = values
@@ -75,10 +75,12 @@ def pixel_size(study: Study, slide: str) -> float | None:
     return float(x) if x and y == x else None
 
 
-def _transform(spectra: NDArray[Any], mask: NDArray[np.bool_], pipeline: Pipeline | None) -> NDArray[Any]:
+def _transform(
+    spectra: NDArray[Any], mask: NDArray[np.bool_], pipeline: Pipeline | None, slide: str
+) -> NDArray[Any]:
     measured = spectra[mask]
     if pipeline is not None:
-        measured = pipeline.transform_block(measured)
+        measured = pipeline.transform_block(measured, slide=slide)
     values = np.full((*mask.shape, measured.shape[-1]), np.nan, np.float32)
     values[mask] = measured
     return values

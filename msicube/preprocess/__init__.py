@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
+from msicube.preprocess.baseline import ALSBaseline, PolynomialBaseline, SNIPBaseline, TopHatBaseline
 from msicube.preprocess.emsc import EMSC
 from msicube.preprocess.emsc_interferents import InterferentModel
 from msicube.preprocess.emsc_vapour import WaterVapour
-from msicube.preprocess.intensity import Log1p, TICNormalize
+from msicube.preprocess.intensity import Log1p, Sqrt
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
 from msicube.preprocess.mie import MieEMSC
+from msicube.preprocess.normalize import (
+    MedianNormalize,
+    MinMaxNormalize,
+    ReferenceNormalize,
+    RMSNormalize,
+    TICNormalize,
+    VectorNormalize,
+)
 from msicube.preprocess.pca import PCA
+from msicube.preprocess.peakalign import PeakAlign
+from msicube.preprocess.peakpick import PeakPick
 from msicube.preprocess.pipeline import Pipeline
-from msicube.preprocess.selection import SelectChannels
+from msicube.preprocess.resample import Resample
+from msicube.preprocess.selection import Crop, SelectChannels
+from msicube.preprocess.smoothing import SavitzkyGolay
 from msicube.preprocess.standardize import Standardize
 
 __all__ = [
     "EMSC",
     "PCA",
+    "ALSBaseline",
+    "Crop",
     "InterferentModel",
     "Log1p",
+    "MedianNormalize",
     "MieEMSC",
+    "MinMaxNormalize",
     "NotFittedError",
+    "PeakAlign",
+    "PeakPick",
     "Pipeline",
+    "PolynomialBaseline",
+    "RMSNormalize",
+    "ReferenceNormalize",
+    "Resample",
+    "SNIPBaseline",
+    "SavitzkyGolay",
     "SelectChannels",
+    "Sqrt",
     "Standardize",
     "Step",
     "TICNormalize",
+    "TopHatBaseline",
     "TransformedStudy",
+    "VectorNormalize",
     "WaterVapour",
     "apply",
 ]

@@ -79,6 +79,10 @@ class Affine:
         """Return the same map of columns that have been chosen already."""
         return Affine(self.centre, self.weight, self.offset)
 
+    def for_slide(self, slide: str) -> Affine:
+        """Return the map of one slide: this one, which is the same for all."""
+        return self
+
     def kernel(
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
     ) -> NDArray[Any]:

@@ -8,6 +8,7 @@ transforms, folding, saving and the loaders then work by themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,16 +17,19 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 
 from msicube import errors
+from msicube.errors import UsageError
 from msicube.preprocess.affine import Affine
-from msicube.preprocess.chain import Chain, chain_of
+from msicube.preprocess.by_slide import learn_slides, unknown_slides
+from msicube.preprocess.chain import Chain, Stage, chain_of
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.engine import Progress
 from msicube.preprocess.fitting import Fit, fit_steps
-from msicube.preprocess.inputs import source_of
+from msicube.preprocess.inputs import chosen_slides, source_of
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
 from msicube.scheduling import SchedulerLike
+from msicube.store import Study
 
 
 class NotFittedError(errors.NotFittedError, SklearnNotFittedError):
@@ -125,13 +129,15 @@ class Transformer(TransformerMixin, BaseEstimator):
         """
         return transform_any(X, Mapped(self.chain, self.channels_in, self.channels_out(), self._provenance))
 
-    def transform_block(self, block: NDArray[Any]) -> NDArray[Any]:
+    def transform_block(self, block: NDArray[Any], *, slide: str = "") -> NDArray[Any]:
         """Map a block of spectra: the kernel that Dask, the loaders and the tests share.
 
         Parameters
         ----------
         block
             ``(n, channels)`` real numbers; not changed.
+        slide
+            The slide that they are from, where a step works by slide.
 
         Returns
         -------
@@ -139,7 +145,46 @@ class Transformer(TransformerMixin, BaseEstimator):
             ``(n, features)`` float32, or float64 for types that float32 does not hold exactly. Safe to call from many
             threads.
         """
-        return self.chain(np.asarray(block))
+        return self.chain.for_slide(slide)(np.asarray(block))
+
+    def add_slides(
+        self,
+        study: Study,
+        *,
+        slides: Iterable[str] | None = None,
+        scheduler: SchedulerLike = "threads",
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn of further slides what is a slide's own; all that was fitted stays as it is.
+
+        A step that works by slide, such as ``Standardize(by="slide")``, transforms only slides that it has seen. This
+        shows it others, slides for testing among them: what it learns of a slide touches that slide alone.
+
+        Parameters
+        ----------
+        study
+            Which has the slides.
+        slides
+            Their names; all by default. Those that are known already are not read again.
+        scheduler, workers, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+            One pass was made for each step that works by slide; none where there is none.
+        """
+        self.check_fitted()
+        steps = [copy(step) for step in self._fitted_steps()]
+        wanted = study.slides if slides is None else slides
+        unknown = unknown_slides(steps, chosen_slides(study, wanted, allow_test=True))
+        if unknown:
+            source = source_of(study, slides=unknown, allow_test=True)
+            self.channels_in.require(source.channels, where=f"slide {unknown[0]}")
+            learn_slides(steps, source, scheduler=scheduler, workers=workers, progress=progress)
+            self._replace_steps(steps)
+        return self
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the name of each feature: ``mz 760.5`` for a channel, ``PC1`` for a component.
@@ -188,6 +233,14 @@ class Transformer(TransformerMixin, BaseEstimator):
         """Keep what was fitted."""
         raise NotImplementedError
 
+    def _fitted_steps(self) -> Sequence[Step]:
+        """Return the fitted steps."""
+        raise NotImplementedError
+
+    def _replace_steps(self, steps: list[Step]) -> None:
+        """Put steps that have learned more in place of the fitted ones."""
+        raise NotImplementedError
+
     def _provenance(self) -> dict[str, Any]:
         """Return attributes that tell how features were made."""
         raise NotImplementedError
@@ -234,6 +287,8 @@ class Step(Transformer):
             ``(n, features)`` of the block's type.
         """
         affine = self.as_affine()
+        if affine is None and self.by_slide:
+            raise UsageError(f"{self} works by slide: take the chain of one with chain.for_slide(name)")
         if affine is None:
             raise NotImplementedError(f"{type(self).__name__} has neither a kernel nor an affine form")
         return affine.kernel(block, out)
@@ -248,6 +303,21 @@ class Step(Transformer):
         """
         return n_channels
 
+    def foresee(self, channels: Channels) -> Channels | None:
+        """Return what the features will stand for, as far as that is known before anything is read.
+
+        A step whose output depends on the axis of its input, not only on the number of channels, overrides this.
+        Positions that are yet to be learned are NaN; None stands for features whose very number is.
+
+        Raises
+        ------
+        UsageError
+            The parameters do not fit the channels.
+        """
+        n_features = self.plan(channels.n)
+        keeps = type(self).channels_out is Step.channels_out
+        return channels if keeps else Channels.unknown(channels.kind, n_features)
+
     def check_classes(self, classes: Sequence[Any]) -> None:
         """Check the classes that ``request`` asks for; called before anything is read.
 
@@ -259,8 +329,9 @@ class Step(Transformer):
 
     def prepare(self, channels: Channels) -> None:
         """Begin a fit: take note of the channels, and learn what takes no data."""
+        features = self.foresee(channels)
         self.n_features_in_ = channels.n
-        self.n_features_out_ = self.plan(channels.n)
+        self.n_features_out_ = channels.n if features is None else features.n
         self.n_irregular_ = None
         self._channels = channels
 
@@ -271,6 +342,15 @@ class Step(Transformer):
     def learn(self, statistic: Any) -> Request | None:
         """Learn from the statistic that was asked for; return another request where one pass is not enough."""
         raise NotImplementedError
+
+    @property
+    def by_slide(self) -> bool:
+        """Whether the step learns numbers for each slide; see :class:`msicube.preprocess.by_slide.BySlide`."""
+        return False
+
+    def for_slide(self, slide: str) -> Stage:
+        """Return what maps the spectra of one slide: the step itself, unless it works by slide."""
+        return self
 
     def as_affine(self) -> Affine | None:
         """Return the fitted step as an affine map, if it is one; it is then folded with its neighbours."""
@@ -296,6 +376,12 @@ class Step(Transformer):
         return [clone(self)]
 
     def _finish(self, steps: Sequence[Step], fit: Fit) -> None:
+        self._replace_steps(list(steps))
+
+    def _fitted_steps(self) -> Sequence[Step]:
+        return [self]
+
+    def _replace_steps(self, steps: list[Step]) -> None:
         steps[0].seal()
         self.__dict__.update(steps[0].__dict__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,6 +28,9 @@ class Stage(Protocol):
     ) -> NDArray[Any]:
         """Map a block; see :meth:`msicube.preprocess.base.Step.kernel`."""
 
+    def for_slide(self, slide: str) -> Stage:
+        """Return the stage of one slide; see :meth:`msicube.preprocess.base.Step.for_slide`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Chain:
@@ -47,6 +50,23 @@ class Chain:
     n_out: int
     stages: tuple[Stage, ...]
     columns: NDArray[np.intp] | None = None
+
+    def for_slide(self, slide: str) -> Chain:
+        """Return the chain of one slide: this one, unless a step has numbers of its own for each slide.
+
+        Parameters
+        ----------
+        slide
+            Its name; empty for the spectra of an array or a dataset.
+
+        Raises
+        ------
+        UsageError
+            A step that works by slide has not seen this one.
+        """
+        stages = tuple(stage.for_slide(slide) for stage in self.stages)
+        same = all(own is stage for own, stage in zip(stages, self.stages, strict=True))
+        return self if same else replace(self, stages=stages)
 
     def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
         """Map a block ``(n, n_in)`` to ``(n, n_out)`` and leave it unchanged."""

@@ -35,6 +35,16 @@ class Channels:
         """Return columns that have nothing but a number."""
         return cls(kind, np.arange(start, start + n, dtype=np.float64))
 
+    @classmethod
+    def unknown(cls, kind: str, n: int) -> Channels:
+        """Return columns of which only the number is known yet."""
+        return cls(kind, np.full(n, np.nan))
+
+    @property
+    def known(self) -> bool:
+        """Whether their positions are known."""
+        return not np.isnan(self.values).any()
+
     @property
     def n(self) -> int:
         """How many there are."""

@@ -104,6 +104,10 @@ class Subtraction:
                 np.subtract(part, self.model.sum(coefficients), out=out[span], casting="same_kind")
         return out
 
+    def for_slide(self, slide: str) -> Subtraction:
+        """Return this stage: it treats all slides alike."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Scaling(Subtraction):

@@ -145,7 +145,11 @@ def _graph(source: Source, chain: Chain, request: Request) -> tuple[dict[Any, An
     leaves: list[Hashable] = []
     slides: list[Hashable] = []
     for slide in source.pieces(request.by):
-        keys = _slide_graph(graph, slide, request, chain_key, f"{len(slides)}-{token}")
+        own, own_key = chain.for_slide(slide.name), chain_key
+        if own is not chain:
+            own_key = f"chain-{len(slides)}-{token}"
+            graph[own_key] = own
+        keys = _slide_graph(graph, slide, request, own_key, f"{len(slides)}-{token}")
         leaves += keys
         slides.append(_merge_tree(graph, keys, f"slide-{len(slides)}-{token}"))
     return graph, set(leaves), _merge_tree(graph, slides, f"all-{token}")

@@ -13,7 +13,7 @@ from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.engine import Progress, Tally, run_pass
 from msicube.preprocess.moments import Statistic
-from msicube.preprocess.request import Request
+from msicube.preprocess.request import SLIDE, Request
 from msicube.preprocess.sources import Source
 from msicube.scheduling import SchedulerLike
 
@@ -124,13 +124,13 @@ def fit_steps(
 
 def _check(steps: Sequence[Step], source: Source) -> list[Any]:
     """Check, before anything is read, that the steps can be fitted; return the classes that they need."""
-    n = source.channels.n
+    channels: Channels | None = source.channels
     for step in steps:
-        n = step.plan(n)
+        channels = None if channels is None else step.foresee(channels)
     classes: set[Any] = set()
     for step in steps:
         request = step.request()
-        if request is not None and request.by is not None:
+        if request is not None and request.by not in (None, SLIDE):
             found = source.classes(request.by)
             step.check_classes(found)
             classes.update(found)

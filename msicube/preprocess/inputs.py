@@ -21,6 +21,7 @@ from msicube.preprocess.datasets import (
     dataset_mask,
     is_dataset,
 )
+from msicube.preprocess.request import SLIDE
 from msicube.preprocess.sources import ArrayCube, Piece, SlidePieces, Source
 from msicube.schema import AXIS_NAME
 from msicube.store import Location, Study
@@ -100,7 +101,7 @@ class ArraySource:
         for start in range(0, len(self.values), rows):
             span = slice(start, start + rows)
             values = self.values[span, None]
-            labels = None if by is None or self.labels is None else self.labels[span, None]
+            labels = None if by in (None, SLIDE) or self.labels is None else self.labels[span, None]
             pieces.append(Piece(Window(0, len(values), 0, 1), ArrayCube(values), labels))
         yield SlidePieces("", pieces)
 
@@ -143,7 +144,7 @@ class DatasetSource:
         rows, columns = (np.cumsum([0, *sizes]).tolist() for sizes in self.cube.chunks[:2])
         for i, j in np.ndindex(*self.cube.numblocks[:2]):
             window = Window(rows[i], rows[i + 1], columns[j], columns[j + 1])
-            labels = None if by is None or self.labels is None else self.labels[window.slices]
+            labels = None if by in (None, SLIDE) or self.labels is None else self.labels[window.slices]
             pieces.append(Piece(window, None, labels, self.mask[window.slices]))
             keys.append((self.cube.name, i, j, 0))
         (cube,) = optimize(self.cube)
@@ -200,6 +201,8 @@ class StudySource:
             yield SlidePieces(slide, pieces, read_mask=partial(read_mask, self.study.location, slide))
 
     def _labels(self, by: str) -> dict[str, Any]:
+        if by == SLIDE:
+            return {slide: slide for slide in self.slides}
         samples = self.study.samples
         if by not in samples:
             raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -54,6 +54,11 @@ class Mapped:
     channels_out: Channels
     provenance: Callable[[], dict[str, Any]]
 
+    def for_slide(self, slide: str) -> Mapped:
+        """Return the map of one slide."""
+        chain = self.chain.for_slide(slide)
+        return self if chain is self.chain else replace(self, chain=chain)
+
     @cached_property
     def node(self) -> Any:
         """The chain as one node of a Dask graph, shared by all slides and not a part of every task."""
@@ -94,8 +99,8 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
 
     def __getitem__(self, slide: str) -> xr.Dataset:
         """Return the features of a slide: ``features`` (y, x, feature), lazy, 0 where not acquired."""
-        mapped = self._mapped
         dataset = self.study[slide]
+        mapped = self._mapped.for_slide(slide)
         mapped.channels_in.require(study_channels(self.study, slide), where=f"slide {slide}")
         return _features_dataset(dataset, _lazy_cells(self.study, slide, mapped), mapped)
 
@@ -113,6 +118,7 @@ def transform_any(X: Any, mapped: Mapped) -> Any:
     """Transform a study, a dataset or an array; see :meth:`msicube.preprocess.base.Transformer.transform`."""
     if isinstance(X, Study):
         return TransformedStudy(X, mapped)
+    mapped = mapped.for_slide("")
     if not is_dataset(X):
         # Beside the bits, which do not depend on the processors then: threads that share a narrow product mostly wait.
         with one_blas_thread():

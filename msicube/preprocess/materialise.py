@@ -71,7 +71,8 @@ def apply(
     Raises
     ------
     UsageError
-        No such pipeline, or a slide has a variable of this name from another one.
+        No such pipeline, a slide has a variable of this name from another one, or a step that works by slide has not
+        seen one of them.
     AxisMismatch
         A slide lies on another axis than those of the fit.
     StudyLocked
@@ -92,6 +93,7 @@ def apply(
         todo = [s for s in wanted if not _is_done(opened, s, name, fingerprint, overwrite=overwrite)]
         for slide in todo:
             pipeline.channels_in.require(study_channels(opened, slide), where=f"slide {slide}")
+            pipeline.chain.for_slide(slide)
         attrs = {
             "long_name": f"features of pipeline {name}",
             "pipeline_name": name,
@@ -186,6 +188,7 @@ def _batches(slides: Sequence[str], writing: _Writing) -> Iterator[list[_Tile]]:
 
 def _apply_tile(chain: Chain, tile: _Tile) -> str:
     """Read, map and store one tile; returns the name of its slide."""
+    chain = chain.for_slide(tile.cube.slide)
     window = tile.window
     mask = tile.read_mask()[window.slices]
     features = np.zeros((*window.shape, chain.n_out), np.float32)

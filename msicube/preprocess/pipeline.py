@@ -163,6 +163,15 @@ class Pipeline(Transformer):
             list(steps), fit.channels, {"passes_": fit.passes, "slides_": fit.slides, "labels_": fit.classes}
         )
 
+    def _fitted_steps(self) -> Sequence[Step]:
+        return self.steps_
+
+    def _replace_steps(self, steps: list[Step]) -> None:
+        record = {"passes_": self.passes_, "slides_": self.slides_, "labels_": self.labels_}
+        for step in steps:
+            step.seal()
+        self.restore(steps, self._channels, record)
+
     def _provenance(self) -> dict[str, Any]:
         names = " -> ".join(str(step) for step in self.steps_)
         return {"pipeline": names, "pipeline_fingerprint": self.fingerprint()}

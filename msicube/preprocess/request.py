@@ -12,6 +12,10 @@ from msicube.preprocess.moments import ClassMoments, Covariance, Statistic
 #: Bytes of a block in float64 where the work of a merge grows with the square of the channels: it has to be tall.
 TALL_BLOCK_BYTES = 32 * 2**20
 
+#: In place of a column of the samples table: each slide is a class of its own, under its name. All spectra of an array
+#: or of a dataset count as one slide.
+SLIDE = "slide"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -27,7 +31,8 @@ class Request:
         Picklable; takes a block ``(n, channel)`` and its labels (one for all, an array, or None) and returns a
         :class:`~msicube.preprocess.moments.Statistic`.
     by
-        Column of the samples table that gives each slide's class, where the statistic is needed for each class.
+        Column of the samples table that gives each slide's class, where the statistic is needed for each class, or
+        :data:`SLIDE`, where it is needed for each slide.
     quadratic
         Whether the statistic's size grows with the square of the channels.
     """

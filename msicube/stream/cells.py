@@ -91,9 +91,10 @@ class CellReader:
         assert pipeline is not None
         out = np.empty((len(block), self.selection.n_channels), np.float32)
         rows = max(1, TRANSFORM_VALUES // block.shape[1])
+        slide = self.selection.slides[self.selection.slide_of(cell)]
         try:
             for start in range(0, len(block), rows):
-                out[start : start + rows] = pipeline.transform_block(block[start : start + rows])
+                out[start : start + rows] = pipeline.transform_block(block[start : start + rows], slide=slide)
         except Exception as error:
             raise MSICubeError(f"the pipeline failed on {self._name(cell)}: {error}") from error
         return out

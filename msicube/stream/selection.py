@@ -29,8 +29,8 @@ class BlockTransform(Protocol):
     def n_features_out_(self) -> int:
         """Columns of a transformed block."""
 
-    def transform_block(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Transform ``(n, channels)`` into ``(n, features)``; thread-safe."""
+    def transform_block(self, block: NDArray[Any], *, slide: str) -> NDArray[Any]:
+        """Transform ``(n, channels)`` of a slide into ``(n, features)``; thread-safe."""
 
     def fingerprint(self) -> str:
         """Return a hash of the fitted numbers and the parameters."""

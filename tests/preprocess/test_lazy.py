@@ -158,12 +158,14 @@ def test_only_the_chosen_channels_are_read(
     pipeline = Pipeline([Log1p(), Standardize(), SelectChannels(1)]).fit(study)
     np.testing.assert_array_equal(pipeline.steps_[2].indices_, [100])  # type: ignore[attr-defined]
     needs_all = Pipeline([TICNormalize(), *pipeline.steps]).fit(study)
-    assert study.cube("a").layout.grid == (1, 1, 2)
+    chunks = study.cube("a").layout.grid[2]
+    assert study.cube("a").layout.grid == (1, 1, chunks)
+    assert chunks > 1
     decoded = Decoded(monkeypatch)
     pipeline.transform(study)["a"]["features"].compute()
     assert decoded.count == 1
     needs_all.transform(study)["a"]["features"].compute()
-    assert decoded.count == 1 + 2
+    assert decoded.count == 1 + chunks
 
 
 def test_cells_without_spectra_are_not_read(

@@ -234,7 +234,7 @@ def test_a_pipeline_that_fails_names_the_place(make: Make, study: Study) -> None
     class Broken:
         n_features_out_ = 3
 
-        def transform_block(self, block: NDArray[Any]) -> NDArray[Any]:
+        def transform_block(self, block: NDArray[Any], *, slide: str) -> NDArray[Any]:
             return block[:, :2]
 
         def fingerprint(self) -> str:
