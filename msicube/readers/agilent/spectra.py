@@ -21,6 +21,8 @@ READ_BYTES = 4 * 2**20
 MAX_BUFFERS = 512
 #: Values that set the bands in memory apart: bands of a power of two would push each other out of the cache.
 PADDING = 16
+#: Values of a row above which a narrow window is read row by row, rather than with all that lies between its rows.
+WIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,20 @@ class AgilentSpectra:
         """Fill ``(y, x, channel)`` from the bands of one file, some bands at a time."""
         ny, nx = self.shape
         height, width = inside.shape
-        first_row = ny - inside.y1
-        # Of each band, from the first wanted value to the last.
-        wanted = (height - 1) * nx + width
-        step = min(max(1, READ_BYTES // (4 * height * nx)), MAX_BUFFERS)
-        bands = np.empty((min(step, channels.stop - channels.start), height * nx + PADDING), "<f4")
+        by_rows = nx > WIDE and 4 * width < nx
+        stride = width if by_rows else nx
+        step = min(max(1, READ_BYTES // (4 * height * stride)), MAX_BUFFERS)
+        bands = np.empty((min(step, channels.stop - channels.start), height * stride + PADDING), "<f4")
         for channel in range(channels.start, channels.stop, step):
             count = min(step, channels.stop - channel)
-            offset = HEADER_BYTES + 4 * ((channel * ny + first_row) * nx + inside.x0)
-            file.read_bands(bands[:count, :wanted], offset, 4 * ny * nx)
-            part = bands[:count, : height * nx].reshape(count, height, nx)[:, ::-1, :width]
+            # The top row of the window is the last of its rows in the file.
+            offset = HEADER_BYTES + 4 * ((channel * ny + ny - inside.y1) * nx + inside.x0)
+            if by_rows:
+                for number, band in enumerate(bands[:count, : height * width]):
+                    file.read_parts(band.reshape(height, width), offset + 4 * number * ny * nx, 4 * nx)
+            else:  # of each band, from the first wanted value to the last
+                file.read_parts(bands[:count, : (height - 1) * nx + width], offset, 4 * ny * nx)
+            part = bands[:count, : height * stride].reshape(count, height, stride)[:, ::-1, :width]
             start = channel - channels.start
             out[..., start : start + count] = part.transpose(1, 2, 0)
 
@@ -105,10 +111,10 @@ class _File:
     def __exit__(self, *_: object) -> None:
         os.close(self._handle)
 
-    def read_bands(self, bands: NDArray[Any], offset: int, step: int) -> None:
-        """Fill the rows of an array from parts of bands that lie ``step`` bytes apart; one call where they join."""
-        rows = [memoryview(row.data).cast("B") for row in bands]
-        if step == bands.shape[1] * bands.itemsize:
+    def read_parts(self, parts: NDArray[Any], offset: int, step: int) -> None:
+        """Fill the rows of an array from parts of the file that lie ``step`` bytes apart; one call where they join."""
+        rows = [memoryview(row.data).cast("B") for row in parts]
+        if step == parts.shape[1] * parts.itemsize:
             self._fill(rows, offset)
         else:
             for number, row in enumerate(rows):
