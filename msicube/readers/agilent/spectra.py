@@ -49,13 +49,13 @@ class AgilentSpectra:
     def read(self, window: Window, channels: slice) -> NDArray[Any]:
         """Read a part of the cube; of each file, just the byte range of the channels."""
         out = np.empty((*window.shape, channels.stop - channels.start), "<f4")
-        for path, inside, rows, columns in self._parts(window):
+        for path, inside, target in self._parts(window):
             with _File(path) as file:
-                self._read_part(file, inside, channels, out[rows, columns])
+                self._read_part(file, inside, channels, out[target.slices])
         return out
 
-    def _parts(self, window: Window) -> Iterator[tuple[Path, Window, slice, slice]]:
-        """Yield each file that a window touches: path, the window in the tile, rows and columns in the window."""
+    def _parts(self, window: Window) -> Iterator[tuple[Path, Window, Window]]:
+        """Yield each file that a window touches: path, and what they share, in the tile and in the window."""
         ny, nx = self.shape
         for row in range(window.y0 // ny, -(-window.y1 // ny)):
             for column in range(window.x0 // nx, -(-window.x1 // nx)):
@@ -64,12 +64,7 @@ class AgilentSpectra:
                 part = window.intersect(Window(y0, y0 + ny, x0, x0 + nx))
                 if name is None or part is None:
                     continue
-                yield (
-                    self.folder / name,
-                    Window(part.y0 - y0, part.y1 - y0, part.x0 - x0, part.x1 - x0),
-                    slice(part.y0 - window.y0, part.y1 - window.y0),
-                    slice(part.x0 - window.x0, part.x1 - window.x0),
-                )
+                yield self.folder / name, part.shifted(-y0, -x0), part.shifted(-window.y0, -window.x0)
 
     def _read_part(self, file: _File, inside: Window, channels: slice, out: NDArray[Any]) -> None:
         """Fill ``(y, x, channel)`` from the bands of one file, some bands at a time."""
