@@ -27,6 +27,8 @@ class Measurement:
         How much was done: bytes, spectra, patches.
     peak_bytes
         Largest resident set of the process, the interpreter included.
+    cpu_seconds
+        Of all threads of the process, imports and set-up included.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Measurement:
     amount: float
     unit: str
     peak_bytes: int
+    cpu_seconds: float
 
     @property
     def rate(self) -> float:
@@ -43,7 +46,7 @@ class Measurement:
 
 def _child(work: Callable[..., float], arguments: tuple[Any, ...], channel: Any) -> None:
     seconds = work(*arguments)
-    channel.send((seconds, peak_bytes()))
+    channel.send((seconds, peak_bytes(), time.process_time()))
 
 
 def peak_bytes() -> int:
@@ -66,8 +69,8 @@ def measure(
         found.append(here.recv())
         process.join()
     found.sort()
-    seconds = found[len(found) // 2][0]
-    return Measurement(name, seconds, amount, unit, max(peak for _, peak in found))
+    seconds, _, cpu_seconds = found[len(found) // 2]
+    return Measurement(name, seconds, amount, unit, max(peak for _, peak, _ in found), cpu_seconds)
 
 
 class Clock:

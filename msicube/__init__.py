@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from msicube.errors import MSICubeError
     from msicube.experiments import report, train
     from msicube.preprocess import (
+        EMSC,
         PCA,
+        InterferentModel,
         Log1p,
+        MieEMSC,
         Pipeline,
         SelectChannels,
         Standardize,
         TICNormalize,
+        WaterVapour,
         apply,
     )
     from msicube.readers import open_source
-    from msicube.simulate import simulate_msi
+    from msicube.simulate import simulate_ftir, simulate_msi
     from msicube.store import Study, open_study, validate
     from msicube.stream import PatchStream, SpectrumStream
 
@@ -36,14 +40,19 @@ _HOMES = {
     "MSICubeError": "msicube.errors",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
+    "EMSC": "msicube.preprocess",
+    "InterferentModel": "msicube.preprocess",
     "PCA": "msicube.preprocess",
     "Log1p": "msicube.preprocess",
+    "MieEMSC": "msicube.preprocess",
     "Pipeline": "msicube.preprocess",
     "SelectChannels": "msicube.preprocess",
     "Standardize": "msicube.preprocess",
     "TICNormalize": "msicube.preprocess",
+    "WaterVapour": "msicube.preprocess",
     "apply": "msicube.preprocess",
     "open_source": "msicube.readers",
+    "simulate_ftir": "msicube.simulate",
     "simulate_msi": "msicube.simulate",
     "Study": "msicube.store",
     "open_study": "msicube.store",
@@ -53,9 +62,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "EMSC",
     "PCA",
+    "InterferentModel",
     "Log1p",
     "MSICubeError",
+    "MieEMSC",
     "PatchStream",
     "Pipeline",
     "SelectChannels",
@@ -63,6 +75,7 @@ __all__ = [
     "Standardize",
     "Study",
     "TICNormalize",
+    "WaterVapour",
     "apply",
     "convert",
     "export",
@@ -71,6 +84,7 @@ __all__ = [
     "plan",
     "rebin",
     "report",
+    "simulate_ftir",
     "simulate_msi",
     "train",
     "validate",

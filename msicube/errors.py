@@ -24,6 +24,8 @@
 
 Every message says what was found, what was expected and what to do. The command line prints it as one line and
 exits with 1; :class:`UsageError` exits with 2 where it concerns the command's own arguments.
+
+Results that stand but need a look come with a warning of a class of its own, :class:`UnsupportedTermWarning` of EMSC.
 """
 
 from __future__ import annotations
@@ -106,3 +108,7 @@ class NotFittedError(MSICubeError, ValueError, AttributeError):
 
 class MissingDependency(MSICubeError, ImportError):
     """An optional package is not installed."""
+
+
+class UnsupportedTermWarning(UserWarning):
+    """A column of an EMSC model has no support under the weights and was left out; the message names it."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 from uuid import uuid4
 
@@ -52,9 +54,21 @@ def compute(
     from dask.base import compute as dask_compute
 
     if isinstance(scheduler, str) and scheduler in LOCAL:
-        return list(dask_compute(*tasks, scheduler=scheduler, num_workers=workers or default_workers()))
+        get = _local(scheduler)
+        return list(dask_compute(*tasks, scheduler=get, num_workers=workers or default_workers()))
     with connect(scheduler) as client:
         return list(client.gather(client.compute(list(tasks))))
+
+
+def _local(scheduler: str) -> Callable[..., Any]:
+    """Return Dask's function for a local scheduler; by its name, Dask would first import all of ``distributed``."""
+    module, name = {
+        "threads": ("dask.threaded", "get"),
+        "processes": ("dask.multiprocessing", "get"),
+        "synchronous": ("dask.local", "get_sync"),
+    }[scheduler]
+    get: Callable[..., Any] = getattr(import_module(module), name)
+    return get
 
 
 def run_tasks(
@@ -89,9 +103,9 @@ def run_tasks(
 
     # Keys in the order of the items: Dask starts equal tasks by key, and neighbouring tiles lie together on disk.
     name = f"{getattr(function, '__name__', 'task')}-{uuid4().hex}"
-    tasks = [
-        delayed(function, pure=False)(item, dask_key_name=f"{name}-{i:09d}") for i, item in enumerate(items)
-    ]
+    # As partials: Dask would look through the fields of an item for tasks.
+    calls = (delayed(partial(function, item), pure=False) for item in items)
+    tasks = [call(dask_key_name=f"{name}-{i:09d}") for i, call in enumerate(calls)]
     keys = {task.key for task in tasks}
 
     def finished(key: Any, result: Any, *_: Any) -> None:

@@ -8,7 +8,7 @@ decode in any number of threads into their own buffers (measured: three times th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore
 
 EMPTY = np.uint64(2**64 - 1)
+#: A chunk is encoded as sparse where fewer than one in so many of its values is not 0.
+SPARSE = 50
 #: Chunks closer together than this in a shard are fetched with one read.
 COALESCE_GAP = 64 * 1024
 
@@ -70,15 +72,74 @@ class ShardLayout:
 
         Chunks that are the fill value bit for bit are left out, as the specification has it.
         """
+        return self._joined(self._cut(block))
+
+    def encode_sparse(
+        self,
+        shape: tuple[int, int, int],
+        pixel: NDArray[np.int32],
+        channel: NDArray[np.int32],
+        values: NDArray[Any],
+    ) -> bytes:
+        """Return the bytes that :meth:`encode` gives for a block that is fill values elsewhere, without making it.
+
+        Parameters
+        ----------
+        shape
+            Of the block.
+        pixel, channel
+            ``(value,)`` places: the flat number of the pixel in the block, and the channel. No place twice.
+        values
+            ``(value,)`` what stands there.
+        """
+        return self._joined(self._scattered(shape, pixel, channel, values))
+
+    def _cut(self, block: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+        """Yield position and values of each chunk of a block."""
+        for position in np.ndindex(*self.grid):
+            region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
+            yield position, self._padded(block[region])
+
+    def _scattered(
+        self,
+        shape: tuple[int, int, int],
+        pixel: NDArray[np.int32],
+        channel: NDArray[np.int32],
+        values: NDArray[Any],
+    ) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+        """Yield position and values of each chunk in which a value lies; the chunk is overwritten by the next."""
+        y, x = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
+        (gy, gx, gc), (cy, cx, cc) = self.grid, self.chunk
+        # A table for pixels and one for channels: a lookup is cheaper than a division for each value.
+        chunk_of_pixel = ((y // cy * gx + x // cx) * gc).astype(np.int32)
+        place_of_pixel = ((y % cy * cx + x % cx) * cc).astype(np.int32)
+        chunk_of_channel, place_of_channel = np.divmod(np.arange(shape[2], dtype=np.int32), np.int32(cc))
+        chunk = chunk_of_pixel[pixel] + chunk_of_channel[channel]
+        place = place_of_pixel[pixel] + place_of_channel[channel]
+        small = np.uint16 if gy * gx * gc <= 2**16 else np.uint32  # 16 bits are sorted by counting
+        order = np.argsort(chunk.astype(small), kind="stable")
+        place, values = place[order], values[order].astype(self.codec.dtype, copy=False)
+        counts = np.bincount(chunk, minlength=gy * gx * gc)
+        ends = np.cumsum(counts)
+        scratch = np.full(self.chunk, self.fill, self.codec.dtype)
+        flat = scratch.reshape(-1)
+        for number in np.flatnonzero(counts).tolist():
+            span = slice(int(ends[number] - counts[number]), int(ends[number]))
+            flat[place[span]] = values[span]
+            yield tuple(int(p) for p in np.unravel_index(number, self.grid)), scratch
+            flat[place[span]] = self.fill
+
+    def _joined(self, chunks: Iterable[tuple[tuple[int, ...], NDArray[Any]]]) -> bytes:
+        """Encode chunks, in the order of their positions, and return them with their index."""
         parts: list[bytes] = []
         index = np.full((*self.grid, 2), EMPTY, "<u8")
         offset = 0
-        for position in np.ndindex(*self.grid):
-            region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
-            chunk = self._padded(block[region])
-            if self._is_fill(chunk):
+        for position, chunk in chunks:
+            # By bits: -0.0 is a value to keep where the fill value is 0, and so is any other NaN where it is one.
+            filled = int(np.count_nonzero(chunk.view(self._word) != self._fill_bits))
+            if filled == 0:
                 continue
-            data = self.codec.encode(chunk)
+            data = self.codec.encode(chunk, sparse=filled * SPARSE < chunk.size)
             parts.append(data)
             index[position] = offset, len(data)
             offset += len(data)
@@ -182,13 +243,14 @@ class ShardLayout:
             target.append(slice(start - wanted.start, stop - wanted.start))
         return tuple(inside), tuple(target)
 
-    def _is_fill(self, chunk: NDArray[Any]) -> bool:
-        """Return whether every value of a contiguous chunk has the very bits of the fill value."""
-        word = np.dtype(f"u{chunk.dtype.itemsize}")
-        fill = np.array(self.fill, chunk.dtype).view(word)
-        words = chunk.view(word)
-        # Most chunks differ in their first value.
-        return bool(words.flat[0] == fill and (words == fill).all())
+    @property
+    def _word(self) -> np.dtype[Any]:
+        """The unsigned integer as long as a value."""
+        return np.dtype(f"u{self.codec.dtype.itemsize}")
+
+    @property
+    def _fill_bits(self) -> Any:
+        return np.array(self.fill, self.codec.dtype).view(self._word)
 
     def _padded(self, part: NDArray[Any]) -> NDArray[Any]:
         """Return a contiguous chunk in the stored type; what lies outside the block is the fill value."""

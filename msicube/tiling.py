@@ -14,9 +14,15 @@ from typing import NamedTuple
 from msicube.errors import MemoryLimitError, UsageError
 
 DEFAULT_SHARD_BYTES = 64 * 2**20
-#: Elements in one inner chunk: 32 x 32 pixels x 128 channels serves patches, ion images and spectra alike.
-CHUNK_ELEMENTS = 32 * 32 * 128
-MAX_CELL_EDGE = 32
+#: Elements in one inner chunk: 16 x 16 pixels x 128 channels serves patches, ion images and spectra alike.
+CHUNK_ELEMENTS = 16 * 16 * 128
+MAX_CELL_EDGE = 16
+#: A long axis is cut into so many chunks at most, so that a shard does not fall into crumbs.
+MAX_CHANNEL_CHUNKS = 64
+#: Cells along the edge of a tile that does not span the cube come in such multiples, where there are as many.
+CELL_MULTIPLE = 4
+#: Largest edge of a chunk of a ``(y, x)`` variable.
+IMAGE_CHUNK = 1024
 
 
 class Window(NamedTuple):
@@ -98,13 +104,18 @@ def windows(shape: tuple[int, int], step: tuple[int, int]) -> list[Window]:
     ]
 
 
+def image_chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the chunks of a ``(y, x)`` variable."""
+    return tuple(min(n, IMAGE_CHUNK) for n in shape)
+
+
 def plan_tiles(
     shape: tuple[int, int, int], itemsize: int, *, shard_bytes: int = DEFAULT_SHARD_BYTES
 ) -> TilePlan:
     """Choose tiles and chunks for a cube.
 
-    The tile is the largest near-square of whole cells that keeps an uncompressed shard within ``shard_bytes``. Wide
-    axes shrink the cell (32, 16, 8, ... 1 pixels) before they break that bound.
+    The tile is a large near-square of whole cells that keeps an uncompressed shard within ``shard_bytes``. Wide axes
+    shrink the cell (16, 8, ... 1 pixels) before they break that bound.
 
     Parameters
     ----------
@@ -136,11 +147,25 @@ def plan_tiles(
     while edge * edge > pixels:
         edge //= 2
     cell = (min(edge, ny), min(edge, nx))
-    channel_chunk = min(n_channels, max(1, CHUNK_ELEMENTS // (cell[0] * cell[1])))
+    channel_chunk = min(
+        n_channels, max(CHUNK_ELEMENTS // edge**2, _power_of_two(n_channels / MAX_CHANNEL_CHUNKS))
+    )
     padded = ceil(n_channels / channel_chunk) * channel_chunk
     cells = max(1, shard_bytes // (cell[0] * cell[1] * padded * itemsize))
-    rows_needed, columns_needed = ceil(ny / cell[0]), ceil(nx / cell[1])
-    rows = min(rows_needed, max(1, isqrt(cells)))
-    columns = min(columns_needed, max(1, cells // rows))
-    rows = min(rows_needed, max(1, cells // columns))
+    needed = ceil(ny / cell[0]), ceil(nx / cell[1])
+    rows = _edge(needed[0], isqrt(cells))
+    columns = _edge(needed[1], cells // rows)
+    rows = _edge(needed[0], cells // columns)
     return TilePlan(shape, (rows * cell[0], columns * cell[1]), cell, channel_chunk)
+
+
+def _edge(needed: int, most: int) -> int:
+    """Return how many cells lie along an edge of a tile."""
+    if needed <= most:
+        return needed
+    return max(1, most - most % CELL_MULTIPLE if most > CELL_MULTIPLE else most)
+
+
+def _power_of_two(n: float) -> int:
+    """Return the least power of two that is not below ``n``."""
+    return 1 << max(0, ceil(n) - 1).bit_length()

@@ -109,6 +109,25 @@ def test_every_bit_is_kept(tmp_path: Path) -> None:
     assert store_cube(tmp_path, cube, "zstd").read(Window(0, 4, 0, 4)).tobytes() == cube.tobytes()
 
 
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 40)),
+    st.floats(0, 0.5),
+    st.sampled_from(["f4", "f8"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_sparse_block_has_the_bytes_of_the_dense_one(
+    shape: tuple[int, int, int], density: float, dtype: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    layout = ShardLayout((12, 8, 48), (4, 4, 16), ChunkCodec.named("zstd", np.dtype(dtype)))
+    place = rng.permutation(np.flatnonzero(rng.random(int(np.prod(shape))) < density))
+    values = rng.choice([1.5, -2.0, 0.0, -0.0, np.nan, np.inf], len(place)).astype(dtype)
+    block = np.zeros(shape, dtype)
+    block.reshape(-1)[place] = values
+    pixel, channel = (part.astype(np.int32) for part in np.divmod(place, shape[2]))
+    assert layout.encode_sparse(shape, pixel, channel, values) == layout.encode(block)
+
+
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     cube = np.random.default_rng(0).normal(size=(40, 40, 150)).astype("f4")
     store_cube(tmp_path, cube, "zstd")

@@ -29,7 +29,7 @@ def test_a_plan_holds_its_bound_and_covers_the_cube(
 def test_the_measured_layout_is_chosen_for_the_measured_cube() -> None:
     plan = plan_tiles((512, 512, 1024), 4)
     assert plan.shard_shape == (128, 128, 1024)
-    assert plan.chunk_shape == (32, 32, 128)
+    assert plan.chunk_shape == (16, 16, 128)
 
 
 def test_a_wide_axis_shrinks_the_tile_not_the_bound() -> None:

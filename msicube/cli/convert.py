@@ -35,7 +35,7 @@ from msicube.codecs import CODECS, DEFAULT_CODEC
     show_default=True,
     help="Keep every peak of processed imzML beside the binned cube, losslessly.",
 )
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Check declared checksums first.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Check declared checksums.")
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "continue", "report"]),

@@ -202,7 +202,8 @@ def _planned(
             axis=attrs["axis"]["law"],
         )
     sample = dict((options.samples or {}).get(item.name, {}))
-    slide = plan_slide(item.name, axis.apply(item.open(), item.survey), options, sample=sample)
+    reader = axis.apply(item.open(), item.survey)
+    slide = plan_slide(item.name, reader, options, sample=sample, stamp=item.stamp)
     return _row(row, slide, options)
 
 
@@ -220,7 +221,7 @@ def _row(row: SlideForecast, slide: SlidePlan, options: Options) -> SlideForecas
     stamp = (work_folder(options.study) / f"{slide.name}.tiles" / "plan").get()
     return replace(
         row,
-        status="unfinished" if stamp == slide.fingerprint.encode() else "new",
+        status="unfinished" if stamp == slide.work_stamp else "new",
         spectra=info.n_spectra,
         masked=info.masked,
         shape=slide.tiles.shape,

@@ -15,6 +15,7 @@ from msicube.codecs import DEFAULT_CODEC
 from msicube.conversion.axis_plan import AxisPlan, plan_axis
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.slide import Progress
+from msicube.conversion.verification import Verified
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
 from msicube.errors import UsageError
 from msicube.scheduling import SchedulerLike
@@ -129,10 +130,9 @@ def _rebin_one(
             reader.with_axis(axis.bins, axis.law),
             options,
             sample=dict(attrs["sample"]),
-            checksums=reader.verify(),
         )
         gone = _features(study, name)
-        row = write_slide(plan, row, options)
+        row = write_slide(plan, row, options, verified=lambda: Verified(reader.verify()))
         if gone:
             remark = f"the features {', '.join(gone)} belonged to the old axis and have gone: fit their pipeline again"
             row = replace(row, remarks=(*row.remarks, remark))

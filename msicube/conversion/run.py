@@ -22,9 +22,9 @@ from msicube.conversion.sources import (
     survey_sources,
     surveys_of,
 )
+from msicube.conversion.verification import NOT_VERIFIED, verifying
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
-from msicube.errors import CorruptSource
-from msicube.readers import CubeReader, find_sources
+from msicube.readers import find_sources
 from msicube.readers.resampled import Interpolation
 from msicube.samples import read_samples
 from msicube.scheduling import SchedulerLike
@@ -86,7 +86,8 @@ def convert(
         Keep every (m/z, intensity) pair of processed imzML beside the binned cube, losslessly: another axis can then be
         chosen later without the file, see :func:`msicube.rebin`.
     verify
-        Check each source against its strongest declared checksum before its first tile.
+        Check each source against its strongest declared checksum, beside its conversion; a slide whose source does
+        not meet it never becomes visible.
     on_error
         ``"stop"`` raises the first error; ``"continue"`` goes on with the other sources and reports it; ``"report"``
         also converts sources that are wrong in part: what is wrong becomes a remark and a masked pixel.
@@ -161,31 +162,11 @@ def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) 
         check_present(item, study)
         _update_sample(item.name, study, options, sample)
         return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
-    checksums, remarks = _verified(reader, options)
-    plan = plan_slide(
-        item.name,
-        axis.apply(reader, item.survey),
-        options,
-        sample=sample,
-        checksums=checksums,
-        remarks=remarks,
-    )
-    return write_slide(plan, row, options)
-
-
-def _verified(reader: CubeReader, options: Options) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the checksums that were met, and what the report says of the others."""
+    plan = plan_slide(item.name, axis.apply(reader, item.survey), options, sample=sample, stamp=item.stamp)
     if not options.verify:
-        return {}, ()
-    try:
-        met = reader.verify()
-    except CorruptSource as error:
-        if options.on_error == "stop":
-            raise
-        return {}, (f"{error}; converted all the same, because wrong sources are to be reported",)
-    missed = [name for name in reader.info.source.get("checksums", {}) if name not in met]
-    remark = f"the declared {' and '.join(missed)} is wrong, the stronger {' and '.join(met)} is right: read"
-    return met, (remark,) if missed else ()
+        return write_slide(plan, row, options, verified=lambda: NOT_VERIFIED)
+    with verifying(reader, options.on_error) as verification:
+        return write_slide(plan, row, options, verified=verification.result)
 
 
 def _update_sample(name: str, study: Study, options: Options, sample: dict[str, Any]) -> None:

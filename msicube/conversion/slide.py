@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from msicube import schema
 from msicube.conversion.peaks import PeakPlan, PeakTask
 from msicube.conversion.tiles import TileRecord, TileTask, record_location
+from msicube.conversion.verification import Verified
+from msicube.errors import CorruptSource
 from msicube.readers import BinningTally, CubeInfo, CubeReader, RaggedReader
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store import Location
 from msicube.store.draft import work_folder
 from msicube.store.slide import SlideDraft
+from msicube.store.study import create_study
 from msicube.tiling import TilePlan, Window, plan_tiles
 
 #: Called with the slide's name, the tiles that are done, and the tiles there are.
@@ -43,10 +46,8 @@ class SlidePlan:
         How the peaks are kept; None where there are none or they are not to be.
     sample
         The slide's row of the samples table.
-    checksums
-        Of the source, as far as they were verified.
-    remarks
-        What the report says besides the reader's own remarks.
+    stamp
+        Changes when the source's files are written again: tiles of an earlier run are kept only if it is the same.
     """
 
     name: str
@@ -55,8 +56,7 @@ class SlidePlan:
     codec: str
     peaks: PeakPlan | None = None
     sample: dict[str, Any] = field(default_factory=dict)
-    checksums: dict[str, str] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    stamp: str = ""
 
     @classmethod
     def of(
@@ -101,10 +101,15 @@ class SlidePlan:
         }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def work_stamp(self) -> bytes:
+        """What the tiles of an unfinished run must have been made for, to be kept."""
+        return f"{self.fingerprint}\n{self.stamp}".encode()
+
 
 @dataclass(frozen=True)
 class SlideResult:
-    """Totals of a slide's records, for its report."""
+    """Totals of a slide's records, and what the check of its source found: for its report."""
 
     spectra: int
     empty: int
@@ -112,6 +117,7 @@ class SlideResult:
     binning: BinningTally | None
     relative_tic_error: float
     stored_bytes: int
+    verified: Verified
 
     def to_json(self) -> dict[str, Any]:
         """Return what is stored as the slide's conversion report."""
@@ -147,11 +153,21 @@ def convert_slide(
     scheduler: SchedulerLike,
     workers: int | None,
     progress: Progress | None,
+    verified: Callable[[], Verified],
 ) -> SlideResult:
     """Write a slide into a study; tiles that an earlier run finished are checked and kept.
 
-    Nothing of the slide is visible in the study before all of it is there.
+    Nothing of the slide is visible in the study before all of it is there and ``verified`` has returned.
+
+    Raises
+    ------
+    CorruptSource
+        The source is damaged, as its tiles or its checksum show. Where it is the checksum, no tile is kept.
     """
+    # On a disk only at the end, so that a command all of whose sources are broken leaves no empty study behind; drafts
+    # in an object store lie inside the study, which must be known for one.
+    if study.local is None:
+        create_study(study, modality=plan.reader.info.modality)
     draft = SlideDraft.of(study, plan.name, plan.reader.info.modality)
     records = work_folder(study) / f"{plan.name}.tiles"
     _keep_or_clear(plan, draft, records)
@@ -169,7 +185,14 @@ def convert_slide(
     ]
     peak_tasks = list(plan.peaks.tasks(draft, records, plan.codec)) if plan.peaks else []
     _run_all(plan.name, [*tasks, *peak_tasks], scheduler, workers, progress)
-    result = _finish(plan, draft, records, windows, peak_tasks)
+    try:
+        found = verified()
+    except CorruptSource:
+        records.remove()
+        draft.discard()
+        raise
+    create_study(study, modality=plan.reader.info.modality)
+    result = _finish(plan, draft, records, windows, peak_tasks, found)
     records.remove()
     return result
 
@@ -199,15 +222,20 @@ def _run_all(
 def _keep_or_clear(plan: SlidePlan, draft: SlideDraft, records: Location) -> None:
     """Keep what an earlier run left of this very slide, and clear away anything else."""
     stamp = records / "plan"
-    if stamp.get() != plan.fingerprint.encode():
+    if stamp.get() != plan.work_stamp:
         records.remove()
         draft.discard()
-        stamp.put(plan.fingerprint.encode())
+        stamp.put(plan.work_stamp)
     draft.draft.sweep()
 
 
 def _finish(
-    plan: SlidePlan, draft: SlideDraft, records: Location, windows: list[Window], peak_tasks: list[PeakTask]
+    plan: SlidePlan,
+    draft: SlideDraft,
+    records: Location,
+    windows: list[Window],
+    peak_tasks: list[PeakTask],
+    verified: Verified,
 ) -> SlideResult:
     """Merge the records in the order of the tiles, write the small variables, and let the slide appear."""
     info = plan.reader.info
@@ -230,7 +258,8 @@ def _finish(
         if record.binning is not None:
             binning = record.binning + (binning or BinningTally())
     stored += sum(task.stored_bytes() for task in peak_tasks)
-    result = SlideResult(spectra, empty, nonfinite, binning, _tic_error(binning, total), stored)
+    tic_error = _tic_error(binning, total)
+    result = SlideResult(spectra, empty, nonfinite, binning, tic_error, stored, verified)
     draft.write("acquired", info.acquired)
     draft.write("spectrum_index", info.spectrum_index)
     draft.write("total_ion_current", total)
@@ -272,7 +301,7 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
     size = info.pixel_size
     return {
         "sample": plan.sample,
-        "source": {**info.source, "verified": plan.checksums},
+        "source": {**info.source, "verified": result.verified.checksums},
         "pixel_size": {"y": size.y, "x": size.x, "provenance": size.provenance} if size else None,
         "axis": {"law": info.axis_law, **info.axis_origin},
         "conversion": {
@@ -280,6 +309,6 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
             "channels": plan.tiles.shape[2],
             "fingerprint": plan.fingerprint,
             "masked": info.masked,
-            "remarks": [*info.remarks, *plan.remarks],
+            "remarks": [*info.remarks, *result.verified.remarks],
         },
     }

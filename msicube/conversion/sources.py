@@ -51,6 +51,13 @@ class Source:
         """Open the source, again if another was opened since."""
         return next(reader for reader in self.opener.planes(self.path) if reader.info.name == self.name)
 
+    @property
+    def stamp(self) -> str:
+        """What changes when the files of the source are written again: those whose names begin as its name does."""
+        stem = self.path.stem.lower()
+        files = sorted(path for path in self.path.parent.iterdir() if path.name.lower().startswith(stem))
+        return " ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+
 
 def survey_sources(paths: list[Path], study: Study | None, options: Options, on_error: str) -> list[Source]:
     """Open every source and look through its axis; a stack becomes one source for each plane.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,12 +10,13 @@ from msicube.bytesize import format_bytes, parse_bytes
 from msicube.codecs import CODECS
 from msicube.conversion.report import SlideReport
 from msicube.conversion.slide import Progress, SlidePlan, convert_slide
+from msicube.conversion.verification import Verified
 from msicube.errors import MemoryLimitError, UsageError
 from msicube.readers import CubeReader, OnError
 from msicube.readers.resampled import STRIP_BYTES, ResampledReader
 from msicube.scheduling import SchedulerLike, default_workers
 from msicube.store import Location
-from msicube.store.study import create_study
+from msicube.store.study import check_modality
 
 #: What the process takes before any tile: the interpreter, NumPy, Zarr, Dask and the index of the source.
 BASE_MEMORY = 256 * 2**20
@@ -98,8 +99,12 @@ def plan_slide(
     )
 
 
-def write_slide(plan: SlidePlan, row: SlideReport, options: Options) -> SlideReport:
+def write_slide(
+    plan: SlidePlan, row: SlideReport, options: Options, *, verified: Callable[[], Verified]
+) -> SlideReport:
     """Write a slide into its study and complete its row of the report.
+
+    ``verified`` returns what the check of the source found, or raises; it is asked before the slide becomes visible.
 
     Raises
     ------
@@ -108,15 +113,19 @@ def write_slide(plan: SlidePlan, row: SlideReport, options: Options) -> SlideRep
     """
     workers = affordable(plan, options)
     info = plan.reader.info
-    # Only now: a command all of whose sources are broken leaves no empty study behind.
-    create_study(options.study, modality=info.modality)
+    check_modality(options.study, info.modality)
     result = convert_slide(
-        plan, options.study, scheduler=options.scheduler, workers=workers, progress=options.progress
+        plan,
+        options.study,
+        scheduler=options.scheduler,
+        workers=workers,
+        progress=options.progress,
+        verified=verified,
     )
     counts = {
         **result.to_json(),
         "channels": plan.tiles.shape[2],
-        "remarks": (*info.remarks, *plan.remarks),
+        "remarks": (*info.remarks, *result.verified.remarks),
         "masked": info.masked,
     }
     return replace(row, status="converted", stored_bytes=result.stored_bytes, **stored_counts(counts))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
+from msicube.preprocess.emsc import EMSC
+from msicube.preprocess.emsc_interferents import InterferentModel
+from msicube.preprocess.emsc_vapour import WaterVapour
 from msicube.preprocess.intensity import Log1p, TICNormalize
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
+from msicube.preprocess.mie import MieEMSC
 from msicube.preprocess.pca import PCA
 from msicube.preprocess.pipeline import Pipeline
 from msicube.preprocess.selection import SelectChannels
 from msicube.preprocess.standardize import Standardize
 
 __all__ = [
+    "EMSC",
     "PCA",
+    "InterferentModel",
     "Log1p",
+    "MieEMSC",
     "NotFittedError",
     "Pipeline",
     "SelectChannels",
@@ -21,5 +28,6 @@ __all__ = [
     "Step",
     "TICNormalize",
     "TransformedStudy",
+    "WaterVapour",
     "apply",
 ]

@@ -11,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from msicube.preprocess._blas import one_blas_thread
 from msicube.preprocess.chain import Chain, working_dtype
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.datasets import (
@@ -113,7 +114,9 @@ def transform_any(X: Any, mapped: Mapped) -> Any:
     if isinstance(X, Study):
         return TransformedStudy(X, mapped)
     if not is_dataset(X):
-        return mapped.chain(as_spectra(X))
+        # Beside the bits, which do not depend on the processors then: threads that share a narrow product mostly wait.
+        with one_blas_thread():
+            return mapped.chain(as_spectra(X))
     mapped.channels_in.require(dataset_channels(X), where="the dataset")
     return _features_dataset(X, _lazy_chunks(X, mapped), mapped)
 

@@ -9,6 +9,8 @@ from msicube.readers.base import (
     CubeReader,
     OnError,
     PixelSize,
+    SparseTile,
+    SparseTileSource,
     Tile,
     TileSource,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "Peaks",
     "PixelSize",
     "RaggedReader",
+    "SparseTile",
+    "SparseTileSource",
     "Tile",
     "TileSource",
     "find_sources",

@@ -149,6 +149,34 @@ class Tile(NamedTuple):
     binning: BinningTally | None = None
 
 
+class SparseTile(NamedTuple):
+    """A tile most of whose values are 0, as the others and their places: no place twice, in any order.
+
+    Attributes
+    ----------
+    shape
+        ``(y, x, channel)``.
+    pixel, channel
+        ``(value,)`` int32 places: the flat number of the pixel in the tile, and the channel.
+    values
+        ``(value,)`` of the type of the tile.
+    binning
+        What binning did.
+    """
+
+    shape: tuple[int, int, int]
+    pixel: NDArray[np.int32]
+    channel: NDArray[np.int32]
+    values: NDArray[Any]
+    binning: BinningTally
+
+    def dense(self) -> Tile:
+        """Return the tile with its zeros."""
+        values = np.zeros(self.shape, self.values.dtype)
+        values.reshape(-1, self.shape[2])[self.pixel, self.channel] = self.values
+        return Tile(values, self.binning)
+
+
 @dataclass(frozen=True)
 class AxisSurvey:
     """The m/z values of a ragged source, in summary: what an axis is planned from.
@@ -180,6 +208,14 @@ class TileSource(Protocol):
         CorruptSource
             The spectra cannot be read as the metadata promises.
         """
+
+
+@runtime_checkable
+class SparseTileSource(TileSource, Protocol):
+    """A tile that is read without its zeros: on a wide axis, what writing and summing zeros would take is saved."""
+
+    def read_sparse(self) -> SparseTile:
+        """Read the tile; errors are those of ``read``."""
 
 
 @runtime_checkable

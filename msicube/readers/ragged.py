@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.axis import SpectralBins, suggest_law
-from msicube.readers.base import AxisSurvey, BinningTally, CubeReader, Tile
+from msicube.readers.base import AxisSurvey, BinningTally, CubeReader, SparseTile, Tile
 
 #: Peaks that are worked on at a time: some megabytes of arrays.
 BLOCK_PEAKS = 2**17
@@ -120,59 +120,73 @@ class RaggedTile:
 
     def read(self) -> Tile:
         """Read the tile; see :class:`msicube.readers.TileSource`."""
-        values = np.zeros(self.shape, self.dtype)
-        flat = values.reshape(-1, self.shape[2])
-        tally = BinningTally()
+        return self.read_sparse().dense()
+
+    def read_sparse(self) -> SparseTile:
+        """Read the tile without its zeros; see :class:`msicube.readers.SparseTileSource`."""
         lengths = self.peaks.lengths
+        empty = np.empty(0, np.int32)
+        parts = [(empty, empty, np.empty(0, self.dtype))]
+        tally = BinningTally()
         for start, stop in runs(lengths):
-            block = self.peaks.read(start, stop)
-            tally += bin_peaks(block, lengths[start:stop], self.bins, flat, self.pixels[start:stop])
-        return Tile(values, tally)
+            peaks = self.peaks.read(start, stop)
+            pixels = np.repeat(self.pixels[start:stop].astype(np.int32), lengths[start:stop])
+            places, binned = bin_peaks(peaks, pixels, self.bins, self.dtype)
+            parts.append(places)
+            tally += binned
+        pixel, channel, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return SparseTile(self.shape, pixel, channel, values, tally)
+
+
+#: Pixel, channel and sum of what was binned.
+Binned = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[Any]]
 
 
 def bin_peaks(
-    peaks: Peaks,
-    lengths: NDArray[np.int64],
-    bins: SpectralBins,
-    out: NDArray[Any],
-    rows: NDArray[np.intp],
-) -> BinningTally:
+    peaks: Peaks, pixels: NDArray[np.int32], bins: SpectralBins, dtype: np.dtype[Any]
+) -> tuple[Binned, BinningTally]:
     """Sum the peaks of many spectra into channels; intensity is conserved.
 
     The peaks of a channel are added in the order in which they come, in float64, whatever the other spectra are.
 
     Parameters
     ----------
-    peaks, lengths
-        The spectra, ``(spectrum,)`` pairs of each.
+    peaks
+        Of whole spectra.
+    pixels
+        ``(peak,)`` the pixel of each.
     bins
         The channels.
-    out
-        ``(row, channel)``; channels without a peak are left as they are.
-    rows
-        ``(spectrum,)`` where each spectrum goes.
+    dtype
+        Of the sums.
+
+    Returns
+    -------
+    Binned
+        ``(value,)`` pixel, channel and sum; each channel of a pixel once.
+    BinningTally
+        What was read, and what no channel takes.
     """
-    channel = bins.assign(peaks.mz)
+    channel: NDArray[np.int32] = bins.assign(peaks.mz).astype(np.int32)
     inside = channel >= 0
-    row = np.repeat(rows, lengths)
     kept = int(np.count_nonzero(inside))
     intensity = peaks.intensity
-    if kept < len(channel):
-        channel, row, intensity = channel[inside], row[inside], intensity[inside]
-    place = row * out.shape[1] + channel
-    if kept and (place[1:] < place[:-1]).any():
-        order = np.argsort(place, kind="stable")
-        place, intensity = place[order], intensity[order]
-    # Equal places are neighbours now: number them, and sum by that number rather than by channel.
-    first = np.ones(kept, bool)
-    np.not_equal(place[1:], place[:-1], out=first[1:])
     # Damaged values may be signalling NaN or overflow: they are kept as they are and counted, not warned about.
     with np.errstate(over="ignore", invalid="ignore"):
+        total = float(intensity.sum(dtype=np.float64, where=np.isfinite(intensity)))
+    tally = BinningTally(len(channel), len(channel) - kept, total)
+    if kept < len(channel):
+        channel, pixels, intensity = channel[inside], pixels[inside], intensity[inside]
+    # Equal places are made neighbours, then numbered, and summed by that number rather than by channel.
+    falls = (channel[1:] < channel[:-1]) & (pixels[1:] == pixels[:-1])
+    if falls.any():
+        order = np.lexsort((channel, pixels))
+        channel, pixels, intensity = channel[order], pixels[order], intensity[order]
+    first = np.ones(kept, bool)
+    first[1:] = (channel[1:] != channel[:-1]) | (pixels[1:] != pixels[:-1])
+    with np.errstate(over="ignore", invalid="ignore"):
         sums = np.bincount(np.cumsum(first) - 1, intensity) if kept else np.zeros(0)
-        out.reshape(-1)[place[first]] = sums.astype(out.dtype)
-        finite = np.isfinite(peaks.intensity)
-        total = float(peaks.intensity.sum(dtype=np.float64, where=finite))
-    return BinningTally(len(peaks.mz), len(peaks.mz) - kept, total)
+        return (pixels[first], channel[first], sums.astype(dtype)), tally
 
 
 def survey(source: PeakSource) -> AxisSurvey:

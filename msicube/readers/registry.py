@@ -54,6 +54,15 @@ FORMATS: tuple[Format, ...] = (
         (".dmt", ".dmd", ".dms", ".drd", ".bsp", ".dat", ".seq", ".hdr"),
         "msicube.readers.agilent",
     ),
+    Format(
+        "ENVI", (".hdr", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq", ".bin", ""), "msicube.readers.envi"
+    ),
+    Format("PerkinElmer", (".fsm",), "msicube.readers.perkinelmer"),
+    Format("MATLAB", (".mat",), "msicube.readers.matlab"),
+    Format("HDF5", (".h5", ".hdf5"), "msicube.readers.hdf5"),
+    Format("OPUS", tuple(f".{number}" for number in range(10)), "msicube.readers.opus"),
+    Format("OMNIC map", (".map",), "msicube.readers.omnic"),
+    Format("NumPy", (".npy", ".npz"), "msicube.readers.numpy_arrays"),
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from msicube.simulate.study import SimulationReport, SlideReport, simulate_msi
+from msicube.simulate.ftir import ftir_masks, simulate_ftir
+from msicube.simulate.output import SimulationReport, SlideReport
+from msicube.simulate.study import simulate_msi
 
-__all__ = ["SimulationReport", "SlideReport", "simulate_msi"]
+__all__ = ["SimulationReport", "SlideReport", "ftir_masks", "simulate_ftir", "simulate_msi"]

@@ -17,8 +17,8 @@ from msicube.errors import UsageError
 LABELS = ("tumour", "normal")
 TEST_SHARE = 0.3
 
-Stream = Literal["chemistry", "split", "patient", "slide"]
-_STREAMS: dict[Stream, int] = {"chemistry": 0, "split": 1, "patient": 2, "slide": 3}
+Stream = Literal["chemistry", "split", "patient", "slide", "detector"]
+_STREAMS: dict[Stream, int] = {"chemistry": 0, "split": 1, "patient": 2, "slide": 3, "detector": 4}
 
 
 @dataclass(frozen=True)

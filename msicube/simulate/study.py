@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +12,28 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from msicube import __version__
-from msicube.errors import UsageError
 from msicube.simulate.analytes import COMPARTMENTS
-from msicube.simulate.design import SlideDesign, design_study
+from msicube.simulate.design import design_study
+from msicube.simulate.output import (
+    SAMPLES_NAME,
+    TRUTH_NAME,
+    SimulationReport,
+    SlideReport,
+    prepare_folder,
+    write_samples,
+    write_text,
+)
 from msicube.simulate.parameters import Parameters
 from msicube.simulate.slide import SlideModel, StudyModel
 from msicube.simulate.spectra import TAIL_DELAY, TAIL_SHARE, TAIL_WIDTH
 from msicube.writers.imzml import ImzMLWriter, Mode, Representation, imzml_pair
 from msicube.writers.imzml_xml import CVParam, Instrument
 
-SAMPLES_NAME, TRUTH_NAME = "samples.csv", "truth.json"
-
 _INSTRUMENT = Instrument(
     source=CVParam("MS:1000075", "matrix-assisted laser desorption ionization"),
     analyzer=CVParam("MS:1000084", "time-of-flight"),
     detector=CVParam("MS:1000253", "electron multiplier"),
 )
-
-
-@dataclass(frozen=True)
-class SlideReport:
-    """One slide that was written."""
-
-    name: str
-    label: str
-    patient: str
-    split: str
-    path: Path
-    n_spectra: int
-    n_bytes: int
-
-
-@dataclass(frozen=True)
-class SimulationReport:
-    """What :func:`simulate_msi` wrote.
-
-    Attributes
-    ----------
-    folder, samples, truth
-        The study's folder, its samples table and its truth.
-    slides
-        In the order of their names.
-    n_channels
-        Of a spectrum; in a processed file the most that it can hold.
-    """
-
-    folder: Path
-    samples: Path
-    truth: Path
-    slides: tuple[SlideReport, ...]
-    n_channels: int
-
-    @property
-    def n_spectra(self) -> int:
-        """Spectra of all slides."""
-        return sum(slide.n_spectra for slide in self.slides)
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all imzML pairs."""
-        return sum(slide.n_bytes for slide in self.slides)
 
 
 def simulate_msi(
@@ -174,7 +134,8 @@ def simulate_msi(
     )
     folder, designs = Path(out), design_study(slides, patients=patients, seed=seed)
     study = StudyModel.draw(parameters)
-    _prepare(folder, designs, overwrite)
+    pairs = [imzml_pair(folder / f"{design.name}.imzML") for design in designs]
+    prepare_folder(folder, [path for pair in pairs for path in pair], overwrite=overwrite)
     reports, truths = [], {}
     for design in designs:
         slide = SlideModel.draw(study, design)
@@ -182,9 +143,10 @@ def simulate_msi(
         truths[design.name] = _slide_truth(slide)
         if progress is not None:
             progress(design.name)
-    _write_samples(folder / SAMPLES_NAME, designs)
+    rows = [(slide.name, slide.label, slide.patient, slide.split) for slide in reports]
+    write_samples(folder / SAMPLES_NAME, ("slide", "label", "patient", "split"), rows)
     truth = {**_study_truth(study), "slides": truths}
-    _write_text(folder / TRUTH_NAME, json.dumps(truth, indent=1) + "\n")
+    write_text(folder / TRUTH_NAME, json.dumps(truth, indent=1) + "\n")
     return SimulationReport(
         folder, folder / SAMPLES_NAME, folder / TRUTH_NAME, tuple(reports), n_channels=len(study.mz)
     )
@@ -196,22 +158,6 @@ def _type_name(dtype: DTypeLike) -> str:
         return np.dtype(dtype).name
     except TypeError:
         return str(dtype)
-
-
-def _prepare(folder: Path, designs: list[SlideDesign], overwrite: bool) -> None:
-    """Make the folder; refuse before the first slide what would overwrite anything."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder} for the study: {error.strerror}") from error
-    pairs = [imzml_pair(folder / f"{design.name}.imzML") for design in designs]
-    files = [*(path for pair in pairs for path in pair), folder / SAMPLES_NAME, folder / TRUTH_NAME]
-    taken = [path.name for path in files if path.exists()]
-    if taken and not overwrite:
-        raise UsageError(
-            f"{folder} holds {len(taken)} of the {len(files)} files already, such as {taken[0]}: choose an empty "
-            f"folder or allow overwriting"
-        )
 
 
 def _write_slide(slide: SlideModel, folder: Path, overwrite: bool) -> SlideReport:
@@ -241,21 +187,6 @@ def _write_slide(slide: SlideModel, folder: Path, overwrite: bool) -> SlideRepor
         n_spectra=writer.n_spectra,
         n_bytes=writer.path.stat().st_size + writer.ibd_path.stat().st_size,
     )
-
-
-def _write_samples(path: Path, designs: list[SlideDesign]) -> None:
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["slide", "label", "patient", "split"])
-    rows.writerows([design.name, design.label, design.patient_name, design.split] for design in designs)
-    _write_text(path, table.getvalue())
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file that appears complete."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _study_truth(study: StudyModel) -> dict[str, Any]:

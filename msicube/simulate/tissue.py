@@ -134,8 +134,8 @@ class Tissue:
         ny, nx = shape
         centre, axes = ((ny - 1) / 2, (nx - 1) / 2), (0.46 * ny, 0.46 * nx)
         body = Blob.draw(rng, centre, axes)
-        fragments = [body, _offshoot(rng, body, distance=(0.95, 1.25), size=(0.1, 0.22))]
-        gaps = [_offshoot(rng, body, distance=(0.3, 0.75), size=(0.05, 0.13)) for _ in range(holes)]
+        fragments = [body, offshoot(rng, body, distance=(0.95, 1.25), size=(0.1, 0.22))]
+        gaps = [offshoot(rng, body, distance=(0.3, 0.75), size=(0.05, 0.13)) for _ in range(holes)]
         return cls(
             fragments=tuple(fragments),
             holes=tuple(gaps),
@@ -163,7 +163,7 @@ class Tissue:
         )
 
 
-def _offshoot(
+def offshoot(
     rng: np.random.Generator, body: Blob, *, distance: tuple[float, float], size: tuple[float, float]
 ) -> Blob:
     """Draw a blob at a ``distance`` from the centre of the body; all lengths relative to the body's axes."""

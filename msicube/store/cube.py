@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore, UsageError
+from msicube.readers import SparseTile
 from msicube.shards import ShardLayout
 from msicube.store.draft import location_metadata
 from msicube.store.location import Location
@@ -43,7 +44,13 @@ class CubeWriter:
         block
             ``(y, x, channel)``, at most a shard.
         """
-        data = self.layout.encode(block)
+        return self._put(window, self.layout.encode(block))
+
+    def write_sparse(self, window: Window, tile: SparseTile) -> bytes:
+        """Encode and store a tile given without its zeros; the bytes are those of :meth:`write`."""
+        return self._put(window, self.layout.encode_sparse(*tile[:4]))
+
+    def _put(self, window: Window, data: bytes) -> bytes:
         self.shard(window).put(data)
         return data
 

@@ -18,6 +18,7 @@ from msicube.samples import samples_frame
 from msicube.store.cube import CubeArray
 from msicube.store.draft import METADATA, group_metadata, read_attrs
 from msicube.store.location import Location
+from msicube.store.masks import ACQUIRED, mask_names, read_mask
 from msicube.store.peaks import PEAKS, StoredPeaks
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def create_study(location: Location, *, modality: str) -> Study:
     UsageError
         The study holds slides of another modality.
     """
-    study = find_study(location)
+    study = check_modality(location, modality)
     if study is None:
         header = {
             "format_version": schema.FORMAT_VERSION,
@@ -102,7 +103,21 @@ def create_study(location: Location, *, modality: str) -> Study:
         }
         (location / METADATA).put(group_metadata({"msicube": header}))
         study = open_study(location)
-    if study.modality != modality:
+    return study
+
+
+def check_modality(location: Location, modality: str) -> Study | None:
+    """Return the study that slides of a modality can be added to, or None where there is none yet.
+
+    Raises
+    ------
+    NotAStudy
+        The folder holds something else.
+    UsageError
+        The study holds slides of another modality.
+    """
+    study = find_study(location)
+    if study is not None and study.modality != modality:
         raise UsageError(
             f"{location} holds slides of modality {study.modality}, not {modality}: use another study"
         )
@@ -196,6 +211,35 @@ class Study(Mapping[str, "xr.Dataset"]):
     def acquired(self, slide: str) -> NDArray[np.bool_]:
         """Return the ``(y, x)`` mask of the pixels that hold a measured spectrum."""
         return self.small(slide, "acquired").astype(bool)
+
+    def mask(self, slide: str, where: str = ACQUIRED) -> NDArray[np.bool_]:
+        """Return which pixels of a slide an expression of its masks chooses.
+
+        Parameters
+        ----------
+        slide
+            Name.
+        where
+            Names of masks joined by ``&`` (both), ``|`` (either), ``~`` (not) and parentheses, such as
+            ``"tissue & ~dead"``.
+
+        Returns
+        -------
+        ndarray
+            ``(y, x)`` bool; False where nothing was acquired, whatever the expression.
+
+        Raises
+        ------
+        UsageError
+            No expression of masks, or a mask that the slide lacks; the message lists those it has.
+        """
+        self._check(slide)
+        return read_mask(self.location, slide, where)
+
+    def masks(self, slide: str) -> list[str]:
+        """Return the names of a slide's masks, ``acquired`` first."""
+        self._check(slide)
+        return mask_names(self.location, slide)
 
     def axis(self, slide: str) -> NDArray[np.float64]:
         """Return the ``(channel,)`` m/z or wavenumber of a slide."""

@@ -13,7 +13,7 @@ from msicube.shards import ShardLayout
 from msicube.store.cube import CubeArray, CubeWriter
 from msicube.store.draft import Draft, array_metadata
 from msicube.store.study import Study
-from msicube.tiling import CHUNK_ELEMENTS
+from msicube.tiling import CELL_MULTIPLE, CHUNK_ELEMENTS
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def new_variable(
     attrs: Mapping[str, Any],
     codec: str = DEFAULT_CODEC,
 ) -> Iterator[CubeWriter]:
-    """Write a variable of dims ``(y, x, <name>_feature)`` with the tiles and cells of another.
+    """Write a variable of dims ``(y, x, <name>_feature)`` with the tiles of another.
 
     The block writes every tile of ``like`` through the writer; the variable appears when it ends without an error, and
     nothing of it is left when it does not.
@@ -38,7 +38,7 @@ def new_variable(
     study, slide, name
         Where it goes; a variable of this name is replaced.
     like
-        The cube whose tiles and cells it takes.
+        The cube whose tiles it takes.
     n_features
         Length of the last dimension.
     dtype
@@ -49,8 +49,9 @@ def new_variable(
         One of :data:`msicube.codecs.CODECS`.
     """
     shape = (*like.shape[:2], n_features)
-    channel_chunk = min(n_features, max(1, CHUNK_ELEMENTS // (like.cell[0] * like.cell[1])))
-    chunk = (*like.cell, channel_chunk)
+    cell = _cell(like, n_features)
+    channel_chunk = min(n_features, max(1, CHUNK_ELEMENTS // (cell[0] * cell[1])))
+    chunk = (*cell, channel_chunk)
     shard = (*like.tile, -(-n_features // channel_chunk) * channel_chunk)
     layout = ShardLayout(shard, chunk, ChunkCodec.named(codec, dtype))
     draft = Draft.of(study.location, f"{slide}/{name}")
@@ -70,3 +71,13 @@ def new_variable(
         draft.discard()
         raise
     draft.commit(metadata)
+
+
+def _cell(like: CubeArray, n_features: int) -> tuple[int, int]:
+    """Return the cell of a variable: with few features a larger one, which still holds no more than a chunk should."""
+    for factor in (CELL_MULTIPLE, CELL_MULTIPLE // 2):
+        cell = (like.cell[0] * factor, like.cell[1] * factor)
+        whole = all(tile % edge == 0 for tile, edge in zip(like.tile, cell, strict=True))
+        if whole and cell[0] * cell[1] * n_features <= CHUNK_ELEMENTS:
+            return cell
+    return like.cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +22,23 @@ def msicube(*arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_simulate_ftir(tmp_path: Path) -> None:
+    options = ["--slides", 3, "--shape", 16, 24, "--wavenumbers", 1000, 1100]
+    done = msicube("simulate", "ftir", tmp_path / "in", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [slide["label"] for slide in report["slides"]] == ["luminal A", "adjacent", "luminal B"]
+    assert report["n_channels"] == 52
+    assert len(list((tmp_path / "in/slide_002").glob("*.dmd"))) == 6
+    again = msicube("simulate", "ftir", tmp_path / "in", *options)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "allow overwriting" in again.stderr
+    again = msicube("simulate", "ftir", tmp_path / "in", *options, "--overwrite", "--tile-size", 4)
+    assert again.returncode == 0
+    assert "3 slides, 1152 spectra of 52 channels" in again.stderr
+    assert len(list((tmp_path / "in/slide_002").glob("*.dmd"))) == 24
 
 
 def test_simulate_convert_info_validate(tmp_path: Path) -> None:
@@ -79,6 +97,7 @@ def test_a_failed_job_exits_with_1_and_one_line(tmp_path: Path, simulation: Simu
         ["convert", "a", "b", "--memory-limit", "much"],
         ["convert", "a", "b", "--codec", "rar"],
         ["simulate", "msi", "x", "--slides", "0"],
+        ["simulate", "ftir", "x", "--dead-pixels", "2"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
@@ -133,3 +152,32 @@ def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(tmp_path: 
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert msicube("validate", tmp_path / "s.zarr", "--source", source).returncode == 0
     assert not (tmp_path / "s.zarr.partial").exists()
+
+
+#: A disk of 2 MB, a conversion, more room, the same conversion; in a namespace of its own, so nothing stays mounted.
+SMALL_DISK = """
+mkdir disk && mount -t tmpfs -o size=2m tmpfs disk || exit 99
+$CONVERT in disk/s.zarr --shard-size "256 KiB"
+echo first $?
+mount -o remount,size=200m disk
+$CONVERT in disk/s.zarr --shard-size "256 KiB"
+echo second $?
+cp -r disk/s.zarr copy.zarr
+"""
+
+
+def test_a_disk_without_space_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    simulate_msi(tmp_path / "in", slides=2, shape=(64, 64), channels=400)
+    environment = {**os.environ, "CONVERT": f"{sys.executable} -m msicube.cli convert"}
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip("this system lets nobody mount a small disk")
+    assert "first 1" in done.stdout
+    assert "second 0" in done.stdout
+    assert "No space left on device: make room and run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = msicube("validate", tmp_path / "copy.zarr", "--source", tmp_path / "in")
+    assert done.returncode == 0, done.stdout

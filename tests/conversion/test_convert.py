@@ -107,13 +107,13 @@ def test_a_killed_run_is_finished_by_the_same_command(tmp_path: Path) -> None:
     records = tmp_path / "killed.zarr.partial" / f"{source.stem}.tiles"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(records.glob("*.npz"))) < 20:
+    while len(list(records.glob("*.tile"))) < 20:
         assert process.poll() is None, "the conversion ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = sorted(records.glob("*.npz"))
+    finished = sorted(records.glob("*.tile"))
     assert not (study / source.stem).exists(), "a half-written slide is visible"
     # A shard that was damaged after it was recorded is written again; the others are not.
     shards = tmp_path / "killed.zarr.partial" / source.stem / "intensity" / "c"
@@ -159,6 +159,30 @@ def test_one_broken_source_does_not_stop_the_others(simulation: SimulationReport
     assert not (tmp_path / "s.zarr.partial").exists()
 
 
+def test_tiles_of_a_file_that_was_replaced_are_not_kept(simulation: SimulationReport, tmp_path: Path) -> None:
+    """A run that is stopped over a damaged file leaves tiles that look finished; the good copy makes its own."""
+    good = simulation.slides[0]
+    damaged = Path(shutil.copy(good.path, tmp_path / good.path.name)).with_suffix(".ibd")
+    data = bytearray(good.path.with_suffix(".ibd").read_bytes())
+    data[20] ^= 255
+    damaged.write_bytes(data)
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(_: str, done: int, total: int) -> None:
+        if done == total:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        mc.convert(damaged.with_suffix(".imzML"), tmp_path / "s.zarr", progress=stop)
+    assert any((tmp_path / "s.zarr.partial").rglob("*.tile"))
+    shutil.copy(good.path.with_suffix(".ibd"), damaged)
+    mc.convert(damaged.with_suffix(".imzML"), tmp_path / "s.zarr")
+    mc.convert(good.path, tmp_path / "clean.zarr")
+    assert hashes(tmp_path / "s.zarr") == hashes(tmp_path / "clean.zarr")
+
+
 def test_nothing_is_left_of_a_command_that_could_convert_nothing(
     simulation: SimulationReport, tmp_path: Path
 ) -> None:
@@ -166,6 +190,11 @@ def test_nothing_is_left_of_a_command_that_could_convert_nothing(
     with pytest.raises(CorruptSource, match=r"no \.ibd"):
         mc.convert(tmp_path / "lonely.imzML", tmp_path / "s.zarr")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lonely.imzML"]
+    damaged = tmp_path / "lonely.ibd"
+    damaged.write_bytes(simulation.slides[0].path.with_suffix(".ibd").read_bytes() + b"more")
+    with pytest.raises(CorruptSource, match="sha1"):
+        mc.convert(tmp_path / "lonely.imzML", tmp_path / "s.zarr")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lonely.ibd", "lonely.imzML"]
 
 
 def test_processed_slides_share_one_planned_axis(tmp_path: Path) -> None:

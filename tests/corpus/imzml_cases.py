@@ -199,9 +199,9 @@ def type_cases() -> Iterator[Case]:
 
 
 def packing_cases() -> Iterator[Case]:
-    for how in ("zlib", "xz", "zstd", "lz4"):
+    for how in ("zlib", "xz", "zstd", "lz4", "lz4_frame"):
         yield Case(
-            f"packed_{how}", 4, f"{how} arrays", "read", processed(packed=how), pyimzml=False,
+            f"packed_{how}", 4, f"{how.replace('_', ' in a ')} arrays", "read", processed(packed=how), pyimzml=False,
         )  # fmt: skip
     yield Case("packed_continuous", 4, "zlib, continuous", "read", continuous(packed="zlib"), pyimzml=False)
     packed = continuous(packed="zlib", **BARE)

@@ -19,10 +19,12 @@ TYPE_TERMS = {"<i4": "MS:1000519", "<f4": "MS:1000521", "<i8": "MS:1000522", "<f
 TYPE_NAMES = {"<i4": "32-bit integer", "<f4": "32-bit float", "<i8": "64-bit integer", "<f8": "64-bit float"}
 PACKED_TERMS = {
     "none": "MS:1000576", "zlib": "MS:1000574", "xz": "IMS:1005001", "lz4": "IMS:1005002", "zstd": "IMS:1005003",
+    "lz4_frame": "IMS:1005002",
 }  # fmt: skip
 
 
 def pack(data: bytes, how: str) -> bytes:
+    from lz4 import frame as lz4_frame
     from numcodecs import lz4, zstd
 
     packers: dict[str, Callable[[bytes], bytes]] = {
@@ -30,6 +32,7 @@ def pack(data: bytes, how: str) -> bytes:
         "zlib": zlib.compress,
         "xz": lzma.compress,
         "lz4": lambda plain: lz4.compress(plain)[4:],
+        "lz4_frame": lz4_frame.compress,
         "zstd": lambda plain: zstd.compress(plain, 3),
     }
     return packers[how](data)

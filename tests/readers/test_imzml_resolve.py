@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lz4 import frame as lz4_frame
 from numcodecs import lz4, zstd
 from numpy.typing import NDArray
 
@@ -69,6 +70,7 @@ PACKERS = {
     "xz": lzma.compress,
     "zstd": lambda data: zstd.compress(data, 3),
     "lz4": lambda data: lz4.compress(data)[4:],
+    "lz4 frame": lz4_frame.compress,
 }
 
 
@@ -76,6 +78,7 @@ PACKERS = {
 def test_unpacking_gives_the_declared_bytes_or_an_error(how: str) -> None:
     plain = np.random.default_rng(0).integers(0, 4, 4000).astype(np.uint8).tobytes()
     packed = PACKERS[how](plain)
+    how = how.removesuffix(" frame")
     assert unpack(packed, how, len(plain)) == plain
     for size in (len(plain) - 1, len(plain) + 1, 1, 10**17):
         with pytest.raises(ValueError, match=r"."):

@@ -63,11 +63,13 @@ def test_many_spectra_at_once_are_each_spectrum_alone(
     found: list[list[tuple[float, float]]], dtype: type, bins: SpectralBins
 ) -> None:
     arrays = [np.array(spectrum, dtype).reshape(-1, 2) for spectrum in found]
-    rows = np.random.default_rng(len(found)).permutation(len(found) + 2)[: len(found)]
+    rows = np.random.default_rng(len(found)).permutation(len(found) + 2)[: len(found)].astype(np.int32)
     out = np.zeros((len(found) + 2, len(bins)), dtype)
     whole = np.concatenate(arrays)
-    lengths = np.array([len(a) for a in arrays])
-    tally = bin_peaks(Peaks(whole[:, 0], whole[:, 1]), lengths, bins, out, rows)
+    pixels = np.repeat(rows, [len(a) for a in arrays])
+    (pixel, channel, sums), tally = bin_peaks(Peaks(whole[:, 0], whole[:, 1]), pixels, bins, np.dtype(dtype))
+    assert len(set(zip(pixel.tolist(), channel.tolist(), strict=True))) == len(sums)
+    out[pixel, channel] = sums
     expected, counted = np.zeros_like(out), BinningTally()
     for row, array in zip(rows, arrays, strict=True):
         with np.errstate(invalid="ignore"):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+_LZ4_FRAME = b"\x04\x22\x4d\x18"
+
 
 def unpack(data: bytes, compression: str, size: int) -> bytes:
     """Return the unpacked bytes.
@@ -17,7 +19,8 @@ def unpack(data: bytes, compression: str, size: int) -> bytes:
     data
         As they are in the file.
     compression
-        ``zlib``, ``xz``, ``zstd`` or ``lz4`` (one block, without a frame).
+        ``zlib``, ``xz``, ``zstd`` or ``lz4`` (a frame, or one block without a frame: the vocabulary does not say
+        which).
     size
         Number of bytes that must come out.
 
@@ -78,6 +81,11 @@ def _zstd(data: bytes, size: int) -> bytes:
 
 
 def _lz4(data: bytes, size: int) -> bytes:
+    if data.startswith(_LZ4_FRAME):
+        from lz4.frame import LZ4FrameDecompressor
+
+        unpacker = LZ4FrameDecompressor()
+        return _whole(unpacker.decompress(data, max_length=size + 1), unpacker.eof)
     from numcodecs.lz4 import decompress
 
     # numcodecs keeps the size in front of the block.

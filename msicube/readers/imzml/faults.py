@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from msicube.errors import CorruptSource
 from msicube.readers.base import OnError
 from msicube.readers.imzml.rows import SpectrumTable
-
-#: Numbers of spectra that a message lists before it only counts.
-LISTED = 20
+from msicube.readers.naming import name_spectra
 
 
 class FaultLog:
@@ -85,11 +81,3 @@ class FaultLog:
 
     def _named(self, numbers: NDArray[np.int64]) -> str:
         return name_spectra(numbers.tolist())
-
-
-def name_spectra(numbers: Iterable[int]) -> str:
-    """Return how many spectra these are, and their numbers."""
-    found = list(numbers)
-    listed = ", ".join(map(str, found[:LISTED]))
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return f"{len(found)} {'spectrum' if len(found) == 1 else 'spectra'} (number {listed}{more})"

@@ -79,22 +79,32 @@ def _joined(parts: list[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _read(path: Path, columns: tuple[ArrayColumns, ...], start: int, stop: int) -> list[list[NDArray[Any]]]:
-    """Return the arrays of the spectra ``start`` to ``stop``: of each kind, one for each spectrum."""
+    """Return the arrays of the spectra ``start`` to ``stop``: of each kind, one or several that follow each other."""
     count = stop - start
     offset = np.concatenate([column.offset[start:stop] for column in columns])
     size = np.concatenate([column.encoded[start:stop] for column in columns])
-    nothing = np.empty(0, np.uint8)
-    parts: list[NDArray[Any]] = [nothing] * len(offset)  # by kind, then by spectrum
+    pieces: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(offset)  # by kind, then by spectrum
     with IbdFile(path) as ibd:
         for members, first, length in _spans(offset, size):
             buffer = np.empty(length, np.uint8)
             ibd.read_into(buffer, first)
-            for member in members:
-                kind, row = divmod(member, count)
-                at = int(offset[member]) - first
-                piece = buffer.data[at : at + int(size[member])]
-                parts[member] = decode(piece, columns[kind], start + row, path)
-    return [parts[kind * count : (kind + 1) * count] for kind in range(len(columns))]
+            for member, at, n_bytes in zip(
+                members, (offset[members] - first).tolist(), size[members].tolist(), strict=True
+            ):
+                pieces[member] = buffer[at : at + n_bytes]
+    return [
+        _decoded(pieces[kind * count : (kind + 1) * count], column, start, path)
+        for kind, column in enumerate(columns)
+    ]
+
+
+def _decoded(
+    pieces: list[NDArray[np.uint8]], columns: ArrayColumns, start: int, path: Path
+) -> list[NDArray[Any]]:
+    """Return the values of arrays from their bytes: at once where all are of one type and none is compressed."""
+    if len(columns.kinds) == 1 and columns.kinds[0][1] == "none" and pieces:
+        return [np.concatenate(pieces).view(columns.kinds[0][0])]
+    return [decode(piece.data, columns, start + row, path) for row, piece in enumerate(pieces)]
 
 
 def _spans(offset: NDArray[np.int64], size: NDArray[np.int64]) -> Iterator[tuple[list[int], int, int]]:
