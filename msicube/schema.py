@@ -196,9 +196,10 @@ BY_NAME: dict[str, VariableSpec] = {spec.name: spec for spec in SPECS}
 SLIDE_ATTRS: dict[str, str] = {
     "msicube": "`slide` (its name), `modality`, `format_version`",
     "sample": "the slide's row of the samples table: `label`, `patient`, `split`, ...",
-    "source": "file names, sizes, checksums, UUID, mode, representation, instrument, polarity, software",
+    "source": "file names, sizes, checksums, UUID, mode, representation, instrument, polarity, software; `geometry`: "
+    "what was flipped",
     "pixel_size": "`y` and `x` in micrometre, and `provenance`: where they come from",
-    "axis": "`law` of the spectral axis, and what is known of its origin",
+    "axis": "`law` of the spectral axis; `crop`; `interpolation` and `source_axis` where spectra were interpolated",
     "conversion": "the conversion report: spectra read, empty, masked, out of range, relative TIC error, remarks",
 }
 

@@ -48,6 +48,10 @@ class Window(NamedTuple):
         """The window as an index into a ``(y, x)`` array."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
+    def shifted(self, y: int, x: int) -> Window:
+        """Return the same rectangle elsewhere."""
+        return Window(self.y0 + y, self.y1 + y, self.x0 + x, self.x1 + x)
+
     def intersect(self, other: Window) -> Window | None:
         """Return the part that both windows cover, or None."""
         y0, y1 = max(self.y0, other.y0), min(self.y1, other.y1)

@@ -106,7 +106,7 @@ class LazyCube(BackendArray):  # type: ignore[misc,unused-ignore]
         y0, x0, ny, nx = int(y.min()), int(x.min()), int(np.ptp(y)) + 1, int(np.ptp(x)) + 1
         pixels = max(1, READ_BYTES // (n_channels * self.dtype.itemsize))
         step = (max(1, pixels // nx), min(nx, pixels))
-        return [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows((ny, nx), step)]
+        return [window.shifted(y0, x0) for window in windows((ny, nx), step)]
 
 
 @dataclass

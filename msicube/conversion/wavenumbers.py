@@ -50,7 +50,8 @@ def plan_wavenumbers(
     stored = _stored(study)
     cropped = {name: _cropped(axis, crop, name) for name, axis in axes.items()}
     if asked is None:
-        _check_same(stored | cropped)
+        # A source may be a slide of the study already: its crop must be the one that is stored.
+        _check_same({**{f"the study's {name}": axis for name, axis in stored.items()}, **cropped})
         return None
     axis = _stated(str(asked), axes, stored)
     axis = _cropped(axis, crop, f"the axis {asked}")

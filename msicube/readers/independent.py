@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.axis import SpectralBins
-from msicube.errors import CorruptSource, MissingDependency, UsageError
+from msicube.errors import UsageError
 from msicube.readers.agilent.spectra import AgilentSpectra
 from msicube.readers.base import CubeReader, Tile, TileSource
 from msicube.readers.dense import DenseReader
 from msicube.readers.imzml import ImzMLReader
+from msicube.readers.independent_agilent import agilent_tile
 from msicube.readers.resampled import ResampledReader, ResampledTile
 from msicube.tiling import Window
 
@@ -71,83 +72,6 @@ def _binned(mz: NDArray[Any], intensity: NDArray[Any], bins: SpectralBins) -> ND
     return np.bincount(channel[inside], intensity[inside], len(bins)).astype(np.float64, copy=False)
 
 
-@dataclass(frozen=True)
-class IndependentAgilentTile:
-    """A tile of an Agilent image as agilent_format reads it; a :class:`msicube.readers.TileSource`.
-
-    Attributes
-    ----------
-    path
-        The file of spectra of a single tile, or the .dmt of a mosaic.
-    mosaic
-        Which of the two.
-    edge
-        Rows and columns of a file of spectra.
-    window
-        In the cube.
-    channels
-        Of the files.
-    acquired
-        ``(y, x)`` of the tile.
-    fill
-        Of the pixels that were not acquired.
-    """
-
-    path: Path
-    mosaic: bool
-    edge: int
-    window: Window
-    channels: slice
-    acquired: NDArray[np.bool_]
-    fill: float
-
-    def read(self) -> Tile:
-        """Read the tile; every file that it touches is loaded whole, one at a time."""
-        n_channels = self.channels.stop - self.channels.start
-        values = np.full((*self.window.shape, n_channels), self.fill, np.float32)
-        edge, window = self.edge, self.window
-        for row in range(window.y0 // edge, -(-window.y1 // edge)):
-            for column in range(window.x0 // edge, -(-window.x1 // edge)):
-                place = Window(row * edge, (row + 1) * edge, column * edge, (column + 1) * edge)
-                part = place.intersect(window)
-                assert part is not None
-                target = (
-                    slice(part.y0 - window.y0, part.y1 - window.y0),
-                    slice(part.x0 - window.x0, part.x1 - window.x0),
-                )
-                if self.acquired[target].any():
-                    image = self._image(row, column)[..., self.channels]
-                    inside = Window(
-                        part.y0 - place.y0, part.y1 - place.y0, part.x0 - place.x0, part.x1 - place.x0
-                    )
-                    values[target] = image[inside.slices]
-        return Tile(values)
-
-    def _image(self, row: int, column: int) -> NDArray[Any]:
-        """Return one file of spectra, the top row first: the package gives it from the bottom."""
-        library = _agilent_format()
-        try:
-            if not self.mosaic:
-                return np.asarray(library.agilentImage(str(self.path)).data)[::-1]
-            tiles = library.agilentMosaicTiles(str(self.path)).tiles
-            return np.asarray(tiles[column, row]())[::-1]
-        except (OSError, ValueError, IndexError, AttributeError, KeyError) as error:
-            raise CorruptSource(
-                f"agilent_format cannot read row {row}, column {column} of the tiles of {self.path.name} ({error}): "
-                f"compare without --independent"
-            ) from error
-
-
-def _agilent_format() -> Any:
-    try:
-        import agilent_format
-    except ImportError as error:
-        raise MissingDependency(
-            "an independent check of Agilent images needs agilent-format: pip install agilent-format"
-        ) from error
-    return agilent_format
-
-
 def independent_tile(reader: CubeReader, window: Window) -> TileSource:
     """Return a window of a source as an independent library reads it: pyimzML for imzML, agilent_format for Agilent.
 
@@ -164,7 +88,7 @@ def independent_tile(reader: CubeReader, window: Window) -> TileSource:
     if isinstance(reader, ResampledReader):
         return _resampled_tile(reader, window)
     if isinstance(reader, DenseReader) and isinstance(reader.spectra, AgilentSpectra):
-        return _agilent_tile(reader, reader.spectra, window)
+        return agilent_tile(reader, reader.spectra, window)
     if isinstance(reader, ImzMLReader) and reader.info.axis is not None:
         return _imzml_tile(reader, window)
     raise UsageError(
@@ -183,36 +107,10 @@ def _imzml_tile(reader: ImzMLReader, window: Window) -> IndependentTile:
     )
 
 
-def _agilent_tile(reader: DenseReader, spectra: AgilentSpectra, window: Window) -> IndependentAgilentTile:
-    info = reader.info
-    assert info.axis is not None
-    library = _agilent_format()
-    mosaic = info.source["kind"] == "mosaic"
-    first = next(name for row in spectra.names for name in row if name is not None)
-    master = spectra.folder / str(info.source["master"]["name"])
-    path = master if mosaic else spectra.folder / first
-    if mosaic and not first.lower().endswith(".dmd"):
-        raise UsageError(f"agilent_format does not read {first} alone: leave out --independent")
-    with master.open("rb") as file:
-        axis = np.array(library.agilent._get_wavenumbers(file)["wavenumbers"])
-    channels = slice(reader.first, reader.first + len(info.axis))
-    if not np.array_equal(axis[channels], info.axis):
-        raise UsageError(f"agilent_format finds another axis in {master.name} than msicube")
-    acquired = info.acquired[window.slices]
-    return IndependentAgilentTile(path, mosaic, spectra.shape[0], window, channels, acquired, info.fill)
-
-
 def _resampled_tile(reader: ResampledReader, window: Window) -> ResampledTile:
     tile = reader.tile(window)
     strips = tuple(
-        (
-            part,
-            independent_tile(
-                reader.source,
-                Window(part.y0 + window.y0, part.y1 + window.y0, part.x0 + window.x0, part.x1 + window.x0),
-            ),
-        )
-        for part, _ in tile.strips
+        (part, independent_tile(reader.source, part.shifted(window.y0, window.x0))) for part, _ in tile.strips
     )
     return replace(tile, strips=strips)
 

@@ -93,15 +93,7 @@ class ResampledReader:
         pixels = max(1, STRIP_BYTES // (len(whole.axis) * whole.dtype.itemsize))
         height, width = window.shape
         strips = windows((height, width), (max(1, pixels // width), min(width, pixels)))
-        parts = tuple(
-            (
-                w,
-                self.source.tile(
-                    Window(w.y0 + window.y0, w.y1 + window.y0, w.x0 + window.x0, w.x1 + window.x0)
-                ),
-            )
-            for w in strips
-        )
+        parts = tuple((w, self.source.tile(w.shifted(window.y0, window.x0))) for w in strips)
         acquired = info.acquired[window.slices]
         return ResampledTile(parts, acquired, whole.axis, info.axis, self.method, info.dtype, info.fill)
 

@@ -378,3 +378,19 @@ def test_every_window_of_many_tiles(tmp_path: Path) -> None:
     for step in ((2, 5), (4, 4), (9, 7), (1, 12)):
         for window in windows((9, 12), step):
             np.testing.assert_array_equal(reader.read_tile(window).values, cube[window.slices])
+
+
+def test_a_wide_file_of_the_whole_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectra, "WIDE", 10)
+    cube = random_cube((6, 15, 7))
+    path = write_mosaic(tmp_path, cube, edge=3)
+    for tile in tmp_path.glob("*.dmd"):
+        tile.unlink()
+    (tmp_path / "Mosaic.dms").write_bytes(tile_bytes(cube))
+    reader = open_source(path)
+    for step in ((2, 3), (6, 15), (4, 2), (1, 1)):
+        for window in windows((6, 15), step):
+            np.testing.assert_array_equal(reader.read_tile(window).values, cube[window.slices])
+    (tmp_path / "Mosaic.dms").write_bytes(tile_bytes(cube.reshape(15, 6, 7)))
+    with pytest.raises(CorruptSource, match="which are square"):
+        open_source(path)

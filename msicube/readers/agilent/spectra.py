@@ -21,6 +21,8 @@ READ_BYTES = 4 * 2**20
 MAX_BUFFERS = 512
 #: Values that set the bands in memory apart: bands of a power of two would push each other out of the cache.
 PADDING = 16
+#: Values of a row above which a narrow window is read row by row, rather than with all that lies between its rows.
+WIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class AgilentSpectra:
     def read(self, window: Window, channels: slice) -> NDArray[Any]:
         """Read a part of the cube; of each file, just the byte range of the channels."""
         out = np.empty((*window.shape, channels.stop - channels.start), "<f4")
-        for path, inside, rows, columns in self._parts(window):
+        for path, inside, target in self._parts(window):
             with _File(path) as file:
-                self._read_part(file, inside, channels, out[rows, columns])
+                self._read_part(file, inside, channels, out[target.slices])
         return out
 
-    def _parts(self, window: Window) -> Iterator[tuple[Path, Window, slice, slice]]:
-        """Yield each file that a window touches: path, the window in the tile, rows and columns in the window."""
+    def _parts(self, window: Window) -> Iterator[tuple[Path, Window, Window]]:
+        """Yield each file that a window touches: path, and what they share, in the tile and in the window."""
         ny, nx = self.shape
         for row in range(window.y0 // ny, -(-window.y1 // ny)):
             for column in range(window.x0 // nx, -(-window.x1 // nx)):
@@ -62,27 +64,26 @@ class AgilentSpectra:
                 part = window.intersect(Window(y0, y0 + ny, x0, x0 + nx))
                 if name is None or part is None:
                     continue
-                yield (
-                    self.folder / name,
-                    Window(part.y0 - y0, part.y1 - y0, part.x0 - x0, part.x1 - x0),
-                    slice(part.y0 - window.y0, part.y1 - window.y0),
-                    slice(part.x0 - window.x0, part.x1 - window.x0),
-                )
+                yield self.folder / name, part.shifted(-y0, -x0), part.shifted(-window.y0, -window.x0)
 
     def _read_part(self, file: _File, inside: Window, channels: slice, out: NDArray[Any]) -> None:
         """Fill ``(y, x, channel)`` from the bands of one file, some bands at a time."""
         ny, nx = self.shape
         height, width = inside.shape
-        first_row = ny - inside.y1
-        # Of each band, from the first wanted value to the last.
-        wanted = (height - 1) * nx + width
-        step = min(max(1, READ_BYTES // (4 * height * nx)), MAX_BUFFERS)
-        bands = np.empty((min(step, channels.stop - channels.start), height * nx + PADDING), "<f4")
+        by_rows = nx > WIDE and 4 * width < nx
+        stride = width if by_rows else nx
+        step = min(max(1, READ_BYTES // (4 * height * stride)), MAX_BUFFERS)
+        bands = np.empty((min(step, channels.stop - channels.start), height * stride + PADDING), "<f4")
         for channel in range(channels.start, channels.stop, step):
             count = min(step, channels.stop - channel)
-            offset = HEADER_BYTES + 4 * ((channel * ny + first_row) * nx + inside.x0)
-            file.read_bands(bands[:count, :wanted], offset, 4 * ny * nx)
-            part = bands[:count, : height * nx].reshape(count, height, nx)[:, ::-1, :width]
+            # The top row of the window is the last of its rows in the file.
+            offset = HEADER_BYTES + 4 * ((channel * ny + ny - inside.y1) * nx + inside.x0)
+            if by_rows:
+                for number, band in enumerate(bands[:count, : height * width]):
+                    file.read_parts(band.reshape(height, width), offset + 4 * number * ny * nx, 4 * nx)
+            else:  # of each band, from the first wanted value to the last
+                file.read_parts(bands[:count, : (height - 1) * nx + width], offset, 4 * ny * nx)
+            part = bands[:count, : height * stride].reshape(count, height, stride)[:, ::-1, :width]
             start = channel - channels.start
             out[..., start : start + count] = part.transpose(1, 2, 0)
 
@@ -105,10 +106,10 @@ class _File:
     def __exit__(self, *_: object) -> None:
         os.close(self._handle)
 
-    def read_bands(self, bands: NDArray[Any], offset: int, step: int) -> None:
-        """Fill the rows of an array from parts of bands that lie ``step`` bytes apart; one call where they join."""
-        rows = [memoryview(row.data).cast("B") for row in bands]
-        if step == bands.shape[1] * bands.itemsize:
+    def read_parts(self, parts: NDArray[Any], offset: int, step: int) -> None:
+        """Fill the rows of an array from parts of the file that lie ``step`` bytes apart; one call where they join."""
+        rows = [memoryview(row.data).cast("B") for row in parts]
+        if step == parts.shape[1] * parts.itemsize:
             self._fill(rows, offset)
         else:
             for number, row in enumerate(rows):
