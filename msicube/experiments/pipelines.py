@@ -12,10 +12,9 @@ from msicube.errors import RecipeError
 from msicube.experiments.recipe import PipelineSection, Step
 from msicube.preprocess import Pipeline
 from msicube.preprocess import Step as PipelineStep
+from msicube.preprocess.materialise import FINGERPRINT, WHERE
 from msicube.store import Study
 from msicube.store.draft import read_attrs
-
-FINGERPRINT = "pipeline_fingerprint"
 
 
 def build_pipeline(section: PipelineSection) -> Pipeline:
@@ -56,10 +55,10 @@ def check_saved(pipeline: Pipeline, section: PipelineSection, *, train: Sequence
 
 
 def is_materialised(study: Study, pipeline: Pipeline, name: str, slides: Sequence[str]) -> bool:
-    """Return whether all slides have the features of just this pipeline as a variable of this name."""
+    """Return whether all slides have the features of just this pipeline, on all pixels, under this name."""
     fingerprint = pipeline.fingerprint()
-    attrs = (read_attrs(study.location / slide / name) for slide in slides)
-    return all(found is not None and found.get(FINGERPRINT) == fingerprint for found in attrs)
+    attrs = [read_attrs(study.location / slide / name) or {} for slide in slides]
+    return all(found.get(FINGERPRINT) == fingerprint and WHERE not in found for found in attrs)
 
 
 def str_steps(steps: Sequence[PipelineStep]) -> str:

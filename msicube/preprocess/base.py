@@ -8,6 +8,7 @@ transforms, folding, saving and the loaders then work by themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from msicube import errors
 from msicube.preprocess.affine import Affine
 from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
+from msicube.preprocess.datasets import Where
 from msicube.preprocess.engine import Progress
 from msicube.preprocess.fitting import Fit, fit_steps
 from msicube.preprocess.inputs import source_of
@@ -52,7 +54,9 @@ class Transformer(TransformerMixin, BaseEstimator):
         y: Any = None,
         *,
         slides: Iterable[str] | None = None,
+        where: Where = None,
         allow_test: bool = False,
+        cache: bool | None = None,
         scheduler: SchedulerLike = "threads",
         workers: int | None = None,
         progress: Progress | None = None,
@@ -72,15 +76,25 @@ class Transformer(TransformerMixin, BaseEstimator):
         slides
             Of a study: the slides to fit on. By default those whose ``split`` in the samples table is ``train``, or all
             where the table has no such column.
+        where
+            Which spectra, of those that are acquired: of a study the name of a mask or an expression such as
+            ``"tissue & ~dead"``, of a dataset the name of a boolean variable (y, x), or a boolean array with one value
+            for each spectrum of a dataset or an array.
         allow_test
             Whether slides whose ``split`` is ``test`` may be fitted on.
+        cache
+            Whether the statistics of each slide are kept in the study, and taken from there by the next fit instead of
+            reading the slide: one that was stopped goes on, one on a slide more reads that slide. The result has the
+            same bits. Where the study cannot be written to, nothing new is kept. None stands for True, unless the
+            environment variable ``MSICUBE_STATISTICS`` is ``off``.
         scheduler
             ``"threads"``, ``"processes"``, ``"synchronous"``, the address of a Dask scheduler, or a
             ``distributed.Client``.
         workers
             Threads or processes of a local scheduler; the number of processors by default.
         progress
-            Called in this process after each tile with what is being gathered, tiles done and tiles in all.
+            Called in this process after each tile with what is being gathered and of which slide, tiles of it done
+            and tiles of it in all. A slide whose statistic was kept counts as one tile.
 
         Returns
         -------
@@ -93,28 +107,32 @@ class Transformer(TransformerMixin, BaseEstimator):
         AxisMismatch
             Slides on different spectral axes.
         UsageError
-            A parameter that does not fit the data, a missing label, or no finite spectrum.
+            A parameter that does not fit the data, a missing label or mask, or no finite spectrum.
         """
-        source = source_of(X, y, slides=slides, allow_test=allow_test)
+        source = source_of(X, y, slides=slides, where=where, allow_test=allow_test)
         steps = self._new_steps()
-        fit = fit_steps(steps, source, scheduler=scheduler, workers=workers, progress=progress)
+        fit = fit_steps(steps, source, cache=cache, scheduler=scheduler, workers=workers, progress=progress)
         self._finish(steps, fit)
         return self
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any, *, where: Where = None) -> Any:
         """Map spectra.
 
         Parameters
         ----------
         X
             A study, the dataset of a slide, or an ``(n, channels)`` array.
+        where
+            Which spectra, as for :meth:`fit`; by default all, whatever the fit was made on. The features of the others
+            are 0, as those of pixels that are not acquired.
 
         Returns
         -------
         TransformedStudy, xarray.Dataset or ndarray
             Of a study, a mapping of slide name to dataset. Of a dataset, a new one with the variable ``features``
-            (y, x, feature), lazy, 0 where not acquired. Of an array, ``(n, features)``. float32, or float64 where the
-            spectra are of a type that float32 does not hold exactly.
+            (y, x, feature), lazy, 0 where not acquired, and with ``inside`` (y, x) where pixels were chosen: which have
+            features. Of an array, ``(n, features)``. float32, or float64 where the spectra are of a type that float32
+            does not hold exactly.
 
         Raises
         ------
@@ -122,8 +140,11 @@ class Transformer(TransformerMixin, BaseEstimator):
             Before ``fit``.
         AxisMismatch
             The spectra lie on another axis than those of the fit.
+        UsageError
+            No such mask, or data of another form.
         """
-        return transform_any(X, Mapped(self.chain, self.channels_in, self.channels_out(), self._provenance))
+        mapped = Mapped(self.chain, self.channels_in, self.channels_out(), self._provenance)
+        return transform_any(X, mapped, where)
 
     def transform_block(self, block: NDArray[Any]) -> NDArray[Any]:
         """Map a block of spectra: the kernel that Dask, the loaders and the tests share.
@@ -140,6 +161,23 @@ class Transformer(TransformerMixin, BaseEstimator):
             threads.
         """
         return self.chain(np.asarray(block))
+
+    def to_torch(self) -> Any:
+        """Return the fitted map as a ``torch.nn.Module``, for loaders that transform batches on a GPU.
+
+        Its output agrees with :meth:`transform_block` to 1e-5 of the largest feature.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        UsageError
+            A step has no form in torch; the message names it.
+        MissingDependency
+            torch is not installed.
+        """
+        # By name, at run time: this layer lies below torch's and never imports it.
+        return import_module("msicube.stream.torch_chain").to_torch(self)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the name of each feature: ``mz 760.5`` for a channel, ``PC1`` for a component.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from msicube.errors import UsageError
 from msicube.preprocess.channels import AXIS_KINDS, Channels
@@ -14,6 +14,9 @@ from msicube.tiling import plan_tiles
 if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
+
+#: What chooses spectra: a name, an expression, or a boolean array.
+Where: TypeAlias = str | ArrayLike | None
 
 VARIABLE = "intensity"
 DIMS = ("y", "x", "channel")
@@ -86,3 +89,46 @@ def dataset_mask(dataset: xr.Dataset) -> NDArray[np.bool_]:
     if "acquired" not in dataset:
         return np.ones([dataset.sizes["y"], dataset.sizes["x"]], bool)
     return np.asarray(dataset["acquired"].transpose("y", "x").values, bool)
+
+
+def dataset_where(dataset: xr.Dataset, where: Where) -> Any:
+    """Return a mask of a dataset's pixels, ``(y, x)``: an array, or a Dask array where the variable is lazy.
+
+    Parameters
+    ----------
+    dataset
+        Of a slide.
+    where
+        The name of one of its boolean variables, or a ``(y, x)`` boolean array.
+
+    Raises
+    ------
+    UsageError
+        There is none of this name, type and shape.
+    """
+    if not isinstance(where, str):
+        return array_where(where, (dataset.sizes["y"], dataset.sizes["x"]))
+    if where not in dataset or dataset[where].dtype != bool or set(dataset[where].dims) != {"y", "x"}:
+        masks = [str(name) for name, v in dataset.data_vars.items() if v.dtype == bool and v.ndim == 2]
+        raise UsageError(
+            f"the dataset has no boolean variable {where!r} of dims ('y', 'x'), it has {', '.join(masks) or 'none'}: "
+            f"name one of these, or give a (y, x) array"
+        )
+    return dataset[where].variable.transpose("y", "x").data
+
+
+def array_where(where: Where, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a boolean array that was given to choose spectra.
+
+    Raises
+    ------
+    UsageError
+        It is of another type or shape.
+    """
+    mask = np.asarray(where)
+    if mask.dtype != bool or mask.shape != shape:
+        found = (
+            repr(where) if isinstance(where, str) else f"an array of type {mask.dtype} and shape {mask.shape}"
+        )
+        raise UsageError(f"where= is {found}: expected one boolean for each spectrum, of shape {shape}")
+    return mask

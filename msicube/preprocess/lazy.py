@@ -15,15 +15,18 @@ from msicube.preprocess.chain import Chain, working_dtype
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.datasets import (
     VARIABLE,
+    Where,
+    array_where,
     as_spectra,
     dataset_channels,
     dataset_cube,
     dataset_mask,
+    dataset_where,
     is_dataset,
 )
-from msicube.preprocess.inputs import read_mask, study_channels
 from msicube.preprocess.sources import Cube
-from msicube.store import Study
+from msicube.preprocess.studies import read_mask, study_channels, study_where
+from msicube.store import CubeArray, Study
 from msicube.tiling import Window
 
 if TYPE_CHECKING:
@@ -75,10 +78,13 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
     ----------
     study
         Where the spectra are.
+    where
+        Which pixels have features: the name of a mask or an expression; None for all that are acquired.
     """
 
-    def __init__(self, study: Study, mapped: Mapped) -> None:
+    def __init__(self, study: Study, mapped: Mapped, where: str | None = None) -> None:
         self.study = study
+        self.where = where
         self._mapped = mapped
 
     @property
@@ -93,10 +99,16 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
 
     def __getitem__(self, slide: str) -> xr.Dataset:
         """Return the features of a slide: ``features`` (y, x, feature), lazy, 0 where not acquired."""
+        import dask.array as da
+        from dask.delayed import delayed
+
         mapped = self._mapped
         dataset = self.study[slide]
         mapped.channels_in.require(study_channels(self.study, slide), where=f"slide {slide}")
-        return _features_dataset(dataset, _lazy_cells(self.study, slide, mapped), mapped)
+        cube = self.study.cube(slide, VARIABLE)
+        mask = delayed(read_mask, pure=False)(self.study.location, slide, self.where)
+        inside = None if self.where is None else da.from_delayed(mask, cube.shape[:2], dtype=bool)
+        return _features_dataset(dataset, _lazy_cells(cube, mask, mapped), mapped, inside, self.where)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.slides)
@@ -108,14 +120,28 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
         return f"<msicube.TransformedStudy of {self.study.path!r}: {len(self)} slides>"
 
 
-def transform_any(X: Any, mapped: Mapped) -> Any:
+def transform_any(X: Any, mapped: Mapped, where: Where = None) -> Any:
     """Transform a study, a dataset or an array; see :meth:`msicube.preprocess.base.Transformer.transform`."""
     if isinstance(X, Study):
-        return TransformedStudy(X, mapped)
+        return TransformedStudy(X, mapped, study_where(where))
     if not is_dataset(X):
-        return mapped.chain(as_spectra(X))
+        return _transform_array(as_spectra(X), mapped.chain, where)
     mapped.channels_in.require(dataset_channels(X), where="the dataset")
-    return _features_dataset(X, _lazy_chunks(X, mapped), mapped)
+    inside = None if where is None else dataset_where(X, where)
+    if inside is not None and "acquired" in X:
+        inside = inside & X["acquired"].transpose("y", "x").data
+    name = where if isinstance(where, str) else None
+    return _features_dataset(X, _lazy_chunks(X, inside, mapped), mapped, inside, name)
+
+
+def _transform_array(values: NDArray[Any], chain: Chain, where: Where) -> NDArray[Any]:
+    """Map the chosen rows of an array; the features of the others are 0."""
+    if where is None:
+        return chain(values)
+    inside = array_where(where, (len(values),))
+    features = np.zeros((len(values), chain.n_out), working_dtype(values.dtype))
+    features[inside] = chain(values[inside])
+    return features
 
 
 def map_pixels(values: NDArray[Any], mask: NDArray[np.bool_], chain: Chain) -> NDArray[Any]:
@@ -159,7 +185,7 @@ def _map_cell(*, cube: Cube, mask: Any, chain: Chain, block_id: Any) -> NDArray[
     return map_pixels(cube.read(window, channels=chain.columns), here, chain)
 
 
-def _lazy_chunks(dataset: xr.Dataset, mapped: Mapped) -> da.Array:
+def _lazy_chunks(dataset: xr.Dataset, inside: Any, mapped: Mapped) -> da.Array:
     """Return the features of a dataset, in the chunks of its intensities."""
     import dask.array as da
 
@@ -168,17 +194,15 @@ def _lazy_chunks(dataset: xr.Dataset, mapped: Mapped) -> da.Array:
         mask = dataset["acquired"].transpose("y", "x").data.rechunk(cube.chunks[:2])
     else:
         mask = da.from_array(dataset_mask(dataset), chunks=cube.chunks[:2])
+    if inside is not None:
+        mask = mask & da.asarray(inside, chunks=cube.chunks[:2]).rechunk(cube.chunks[:2])
     return _map_blocks(
         _map_chunk, cube, mask[..., None], mapped=mapped, chunks=cube.chunks[:2], dtype=cube.dtype
     )
 
 
-def _lazy_cells(study: Study, slide: str, mapped: Mapped) -> da.Array:
+def _lazy_cells(cube: CubeArray, mask: Any, mapped: Mapped) -> da.Array:
     """Return the features of a slide, in the cells of its cube."""
-    from dask.delayed import delayed
-
-    cube = study.cube(slide, VARIABLE)
-    mask = delayed(read_mask, pure=False)(study.location, slide)
     chunks = [
         tuple(min(step, size - start) for start in range(0, size, step))
         for size, step in zip(cube.shape[:2], cube.cell, strict=True)
@@ -204,8 +228,10 @@ def _map_blocks(
     )
 
 
-def _features_dataset(dataset: xr.Dataset, features: da.Array, mapped: Mapped) -> xr.Dataset:
-    """Return a new dataset of features beside the pixel coordinates and the mask of the old."""
+def _features_dataset(
+    dataset: xr.Dataset, features: da.Array, mapped: Mapped, inside: Any, where: str | None
+) -> xr.Dataset:
+    """Return a new dataset of features beside the pixel coordinates and the masks of the old."""
     import xarray as xr
 
     channels = mapped.channels_out
@@ -217,4 +243,7 @@ def _features_dataset(dataset: xr.Dataset, features: da.Array, mapped: Mapped) -
     variables = {FEATURES: xr.Variable(("y", "x", "feature"), features, mapped.attrs)}
     if "acquired" in dataset:
         variables["acquired"] = dataset["acquired"].variable
+    if inside is not None:
+        about = {"long_name": "whether the pixel has features", **({} if where is None else {"where": where})}
+        variables["inside"] = xr.Variable(("y", "x"), inside, about)
     return xr.Dataset(variables, coords, dict(dataset.attrs))

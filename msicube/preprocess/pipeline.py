@@ -35,6 +35,10 @@ class Pipeline(Transformer):
         What each pass gathered, before which step, of how many spectra.
     slides_ : list of str
         The slides that were fitted on; empty for an array or a dataset.
+    slide_digests_ : dict of str to str
+        For each of them a hash that tells its content from another's; see :func:`msicube.store.slide_digest`.
+    where_ : str or None
+        Which of their pixels were fitted on; None for all that are acquired.
     labels_ : list
         The classes of the fitted spectra; empty where no step asked for them.
     axis_ : (n_channels,) float64 or None
@@ -160,7 +164,15 @@ class Pipeline(Transformer):
         for step in steps:
             step.seal()
         self.restore(
-            list(steps), fit.channels, {"passes_": fit.passes, "slides_": fit.slides, "labels_": fit.classes}
+            list(steps),
+            fit.channels,
+            {
+                "passes_": fit.passes,
+                "slides_": list(fit.slides),
+                "slide_digests_": fit.slides,
+                "where_": fit.where,
+                "labels_": fit.classes,
+            },
         )
 
     def _provenance(self) -> dict[str, Any]:

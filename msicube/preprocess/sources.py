@@ -117,6 +117,14 @@ class Source(Protocol):
     def slides(self) -> list[str]:
         """Their names, in the order in which they are merged; none for an array."""
 
+    @property
+    def where(self) -> str | None:
+        """Which of their pixels, as a name or an expression; None for all that are acquired."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What tells the content of each slide from another; none for an array."""
+
     def classes(self, by: str) -> list[Any]:
         """Return the classes, sorted; ``by`` is the column of the samples table that holds them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msicube.store.content import slide_digest
 from msicube.store.cube import CubeArray, CubeWriter
 from msicube.store.draft import Draft, array_metadata, group_metadata
 from msicube.store.location import Location
@@ -20,5 +21,6 @@ __all__ = [
     "group_metadata",
     "new_variable",
     "open_study",
+    "slide_digest",
     "validate",
 ]
