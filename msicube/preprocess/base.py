@@ -17,13 +17,14 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 
 from msicube import errors
+from msicube.errors import UsageError
 from msicube.preprocess.affine import Affine
 from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
-from msicube.preprocess.datasets import Where
+from msicube.preprocess.datasets import Where, require_columns
 from msicube.preprocess.engine import Progress
-from msicube.preprocess.fitting import Fit, fit_steps
-from msicube.preprocess.inputs import source_of
+from msicube.preprocess.fitting import Fit, fit_more, fit_steps
+from msicube.preprocess.inputs import ArraySource, source_of
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
@@ -143,7 +144,9 @@ class Transformer(TransformerMixin, BaseEstimator):
         UsageError
             No such mask, or data of another form.
         """
-        mapped = Mapped(self.chain, self.channels_in, self.channels_out(), self._provenance)
+        mapped = Mapped(
+            type(self).__name__, self.chain, self.channels_in, self.channels_out(), self._provenance
+        )
         return transform_any(X, mapped, where)
 
     def transform_block(self, block: NDArray[Any]) -> NDArray[Any]:
@@ -218,6 +221,17 @@ class Transformer(TransformerMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_chain")
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.target_tags.required = any(_wants_classes(step) for step in self._steps())
+        return tags
+
+    def _steps(self) -> Sequence[Any]:
+        """Return the unfitted steps, as they were given."""
+        raise NotImplementedError
+
     def _new_steps(self) -> Sequence[Step]:
         """Return the steps to fit; new ones, so that a fit that fails changes nothing."""
         raise NotImplementedError
@@ -251,6 +265,59 @@ class Step(Transformer):
     learned_values: ClassVar[tuple[str, ...]] = ("n_irregular_",)
 
     n_irregular_: int | None
+    _gathered: Statistic
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        slides: Iterable[str] | None = None,
+        where: Where = None,
+        allow_test: bool = False,
+        cache: bool | None = None,
+        scheduler: SchedulerLike = "threads",
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn from more spectra, as if all that came before and these had been given to one ``fit``.
+
+        The numbers agree with those of one fit to what float64 rounds. The statistic of all spectra so far stays in
+        memory with the step: for a covariance 8 bytes for each pair of channels.
+
+        Parameters
+        ----------
+        X, y, slides, where, allow_test, cache, scheduler, workers, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        UsageError
+            The step needs more than one pass, or was fitted by ``fit``, which keeps no statistic.
+        LeakageError, AxisMismatch
+            As for :meth:`fit`.
+        """
+        source = source_of(X, y, slides=slides, where=where, allow_test=allow_test)
+        step: Step = clone(self)
+        earlier = getattr(self, "_gathered", None)
+        if earlier is None and self.__sklearn_is_fitted__() and self.request() is not None:
+            raise UsageError(
+                f"this {type(self).__name__} was fitted by fit, which keeps nothing to add to: begin with a new one "
+                f"(sklearn.base.clone), and give it all data by partial_fit"
+            )
+        if self.__sklearn_is_fitted__():
+            if isinstance(source, ArraySource):
+                require_columns(source.values, self.n_features_in_, type(self).__name__)
+            self.channels_in.require(source.channels, where="X")
+        gathered = fit_more(
+            step, source, earlier, cache=cache, scheduler=scheduler, workers=workers, progress=progress
+        )
+        self._take(step, gathered)
+        return self
 
     def kernel(
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
@@ -330,15 +397,31 @@ class Step(Transformer):
         self.n_features_out_ = self.channels_out().n
         self._chain = chain_of([self], self.n_features_in_)
 
+    def _steps(self) -> Sequence[Any]:
+        return [self]
+
     def _new_steps(self) -> Sequence[Step]:
         return [clone(self)]
 
     def _finish(self, steps: Sequence[Step], fit: Fit) -> None:
-        steps[0].seal()
-        self.__dict__.update(steps[0].__dict__)
+        self._take(steps[0], None)
+
+    def _take(self, step: Step, gathered: Statistic | None) -> None:
+        """Become a step that was fitted, on a statistic that more data may be added to."""
+        step.seal()
+        self.__dict__.pop("_gathered", None)
+        self.__dict__.update(step.__dict__)
+        if gathered is not None:
+            self._gathered = gathered
 
     def _provenance(self) -> dict[str, Any]:
         return {"pipeline": str(self)}
+
+
+def _wants_classes(step: Any) -> bool:
+    """Return whether a step is fitted on the class of each spectrum."""
+    request = step.request() if isinstance(step, Step) else None
+    return request is not None and request.by is not None
 
 
 def learn_counts(step: Any, statistic: Statistic) -> None:

@@ -39,15 +39,41 @@ def as_spectra(X: Any) -> NDArray[Any]:
     """
     if hasattr(X, "dask"):
         raise UsageError("X is a Dask array: compute it, or give the dataset of a slide or a study")
+    if hasattr(X, "tocsr"):
+        raise UsageError(f"X is sparse, of type {type(X).__name__}: give a dense array, X.toarray()")
     values = np.asarray(X)
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
+    wanted = "an (n, channels) array of real numbers, the dataset of a slide, or a study"
+    if values.dtype.kind == "c":
+        raise UsageError(f"Complex data not supported: X is of type {values.dtype}, expected {wanted}")
+    if values.dtype.kind not in "biuf":
+        raise UsageError(f"X is of type {values.dtype}, expected {wanted}")
+    if values.ndim != 2:
         raise UsageError(
-            f"X has shape {values.shape} and type {values.dtype}, expected an (n, channels) array of real numbers, "
-            f"the dataset of a slide, or a study"
+            f"X has shape {values.shape}, expected {wanted}. Reshape your data: X[None] is one spectrum, X[:, None] "
+            f"are spectra of one channel"
         )
-    if 0 in values.shape:
-        raise UsageError(f"X has shape {values.shape}: at least one spectrum and one channel are needed")
+    for size, what in zip(values.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise UsageError(
+                f"X has 0 {what}(s) (shape={values.shape}) while a minimum of 1 is required. Give at least one "
+                f"spectrum of one channel"
+            )
     return values
+
+
+def require_columns(values: NDArray[Any], n: int, name: str) -> None:
+    """Check that an array has as many columns as an estimator was fitted on.
+
+    Raises
+    ------
+    UsageError
+        It has another number.
+    """
+    if values.shape[1] != n:
+        raise UsageError(
+            f"X has {values.shape[1]} features, but {name} is expecting {n} features as input: use data on the axis "
+            f"of the fit"
+        )
 
 
 def dataset_channels(dataset: xr.Dataset) -> Channels:

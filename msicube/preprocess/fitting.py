@@ -148,6 +148,53 @@ def fit_steps(
     return Fit(source.channels, slides, source.where, classes, passes)
 
 
+def fit_more(
+    step: Step,
+    source: Source,
+    earlier: Statistic | None,
+    *,
+    cache: bool | None = None,
+    scheduler: SchedulerLike = "threads",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Statistic | None:
+    """Fit one step on what was gathered earlier and more spectra; return what is gathered now.
+
+    Raises
+    ------
+    UsageError
+        The step needs more than one pass; and as :func:`fit_steps`.
+    """
+    step.prepare(source.channels)
+    request = step.request()
+    if request is None:
+        return None
+    if request.by is not None:
+        source.classes(
+            request.by
+        )  # each spectrum has one; the step itself judges those of all parts together
+    kept = kept_of_pass(source, [], request) if wants_cache(cache) else None
+    tally = run_pass(
+        source,
+        chain_of([], source.channels.n),
+        request,
+        kept=kept,
+        scheduler=scheduler,
+        workers=workers,
+        progress=progress,
+        label=str(request),
+    )
+    statistic: Statistic = _statistic(tally, source)
+    if earlier is not None:
+        statistic = earlier.merge(statistic)
+    if step.learn(statistic) is not None:
+        raise UsageError(
+            f"{type(step).__name__} goes through the data more than once, so it cannot be fitted part by part: give "
+            f"fit all of it, it reads no more than a strip at a time"
+        )
+    return statistic
+
+
 def _check(steps: Sequence[Step], source: Source) -> list[Any]:
     """Check, before anything is read, that the steps can be fitted; return the classes that they need."""
     n = source.channels.n

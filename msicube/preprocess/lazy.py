@@ -23,6 +23,7 @@ from msicube.preprocess.datasets import (
     dataset_mask,
     dataset_where,
     is_dataset,
+    require_columns,
 )
 from msicube.preprocess.sources import Cube
 from msicube.preprocess.studies import read_mask, study_channels, study_where
@@ -43,6 +44,8 @@ class Mapped:
 
     Attributes
     ----------
+    name
+        Of the estimator, for messages.
     chain
         The map.
     channels_in, channels_out
@@ -51,6 +54,7 @@ class Mapped:
         Returns attributes of the features: how they were made.
     """
 
+    name: str
     chain: Chain
     channels_in: Channels
     channels_out: Channels
@@ -125,7 +129,7 @@ def transform_any(X: Any, mapped: Mapped, where: Where = None) -> Any:
     if isinstance(X, Study):
         return TransformedStudy(X, mapped, study_where(where))
     if not is_dataset(X):
-        return _transform_array(as_spectra(X), mapped.chain, where)
+        return _transform_array(as_spectra(X), mapped, where)
     mapped.channels_in.require(dataset_channels(X), where="the dataset")
     inside = None if where is None else dataset_where(X, where)
     if inside is not None and "acquired" in X:
@@ -134,8 +138,10 @@ def transform_any(X: Any, mapped: Mapped, where: Where = None) -> Any:
     return _features_dataset(X, _lazy_chunks(X, inside, mapped), mapped, inside, name)
 
 
-def _transform_array(values: NDArray[Any], chain: Chain, where: Where) -> NDArray[Any]:
+def _transform_array(values: NDArray[Any], mapped: Mapped, where: Where) -> NDArray[Any]:
     """Map the chosen rows of an array; the features of the others are 0."""
+    chain = mapped.chain
+    require_columns(values, chain.n_in, mapped.name)
     if where is None:
         return chain(values)
     inside = array_where(where, (len(values),))

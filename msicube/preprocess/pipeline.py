@@ -67,7 +67,8 @@ class Pipeline(Transformer):
         if deep:
             for name, step in self.named_steps.items():
                 params[name] = step
-                params.update({f"{name}__{key}": value for key, value in step.get_params().items()})
+                if isinstance(step, Step):
+                    params.update({f"{name}__{key}": value for key, value in step.get_params().items()})
         return params
 
     def set_params(self, **params: Any) -> Self:
@@ -81,7 +82,7 @@ class Pipeline(Transformer):
     def named_steps(self) -> dict[str, Step]:
         """The unfitted steps by name."""
         named: dict[str, Step] = {}
-        for step in self.steps:
+        for step in self._steps():
             name = type(step).__name__.lower()
             taken = sum(1 for other in named.values() if type(other) is type(step))
             named[name if taken == 0 else f"{name}-{taken + 1}"] = step
@@ -153,10 +154,13 @@ class Pipeline(Transformer):
         self._chain = chain_of(steps, channels.n)
         return self
 
+    def _steps(self) -> Sequence[Any]:
+        return self.steps if isinstance(self.steps, list | tuple) else []
+
     def _new_steps(self) -> Sequence[Step]:
-        wrong = [step for step in self.steps if not isinstance(step, Step)]
-        if wrong or not self.steps:
-            found = f"{wrong[0]!r} of type {type(wrong[0]).__name__}" if wrong else "an empty list"
+        wrong = [step for step in self._steps() if not isinstance(step, Step)]
+        if wrong or not self._steps():
+            found = f"{wrong[0]!r} of type {type(wrong[0]).__name__}" if wrong else repr(self.steps)
             raise UsageError(f"Pipeline(steps) takes a list of steps such as TICNormalize(), found {found}")
         return [clone(step) for step in self.steps]
 
