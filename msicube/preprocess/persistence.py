@@ -64,12 +64,8 @@ def save_pipeline(
 ) -> None:
     """Write a fitted pipeline into a study; see :meth:`msicube.preprocess.pipeline.Pipeline.save`."""
     opened = study if isinstance(study, Study) else open_study(study)
-    check_name(name)
     with write_lock(opened.location):
-        if not overwrite and name in opened.pipelines():
-            raise UsageError(
-                f"{opened.path} has a pipeline '{name}' already: choose another name, or say overwrite=True"
-            )
+        check_free(opened, name, overwrite=overwrite)
         parent = opened.location / PIPELINES / METADATA
         if parent.get() is None:
             parent.put(group_metadata({}))
@@ -113,6 +109,21 @@ def load_pipeline(
             f"numbers were changed after it was saved, fit and save it again"
         )
     return pipeline
+
+
+def check_free(study: Study, name: str, *, overwrite: bool) -> None:
+    """Check that a pipeline can be saved under a name.
+
+    Raises
+    ------
+    UsageError
+        It is not a simple name, or is taken and not to be overwritten.
+    """
+    check_name(name)
+    if not overwrite and name in study.pipelines():
+        raise UsageError(
+            f"{study.path} has a pipeline '{name}' already: choose another name, or say overwrite=True"
+        )
 
 
 def check_name(name: str) -> None:
