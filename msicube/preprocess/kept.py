@@ -26,6 +26,7 @@ from msicube.preprocess.sources import Source
 from msicube.preprocess.studies import StudySource
 from msicube.store import Location, array_metadata, group_metadata
 from msicube.store.draft import METADATA
+from msicube.store.location import TEMPORARY
 
 if TYPE_CHECKING:
     from msicube.preprocess.base import Step
@@ -85,7 +86,7 @@ class StatisticsStore:
 
     def names(self) -> set[str]:
         """Return the names of the entries."""
-        return set(self.entries.children()) - {METADATA}
+        return {name for name in self.entries.children() if name != METADATA and not name.endswith(TEMPORARY)}
 
     def read(self, entry: str) -> Any:
         """Return what was kept.
