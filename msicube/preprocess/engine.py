@@ -142,6 +142,7 @@ def gather(
                     labels[span] if isinstance(labels, np.ndarray) else labels,
                 )
                 statistic = measured if statistic is None else statistic.merge(measured)
+            del block
     return Tally(statistic, irregular)
 
 

@@ -26,7 +26,7 @@ from msicube.preprocess.datasets import (
     require_columns,
 )
 from msicube.preprocess.sources import Cube
-from msicube.preprocess.studies import read_mask, study_channels, study_where
+from msicube.preprocess.studies import read_mask, study_where
 from msicube.store import CubeArray, Study
 from msicube.tiling import Window
 
@@ -108,7 +108,7 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
 
         mapped = self._mapped
         dataset = self.study[slide]
-        mapped.channels_in.require(study_channels(self.study, slide), where=f"slide {slide}")
+        mapped.channels_in.require(dataset_channels(dataset), where=f"slide {slide}")
         cube = self.study.cube(slide, VARIABLE)
         mask = delayed(read_mask, pure=False)(self.study.location, slide, self.where)
         inside = None if self.where is None else da.from_delayed(mask, cube.shape[:2], dtype=bool)
@@ -167,6 +167,8 @@ def map_pixels(values: NDArray[Any], mask: NDArray[np.bool_], chain: Chain) -> N
     ndarray
         ``(y, x, feature)``, 0 where not acquired.
     """
+    if mask.all():  # without a copy of the spectra
+        return chain.map(values.reshape(-1, values.shape[2])).reshape(*mask.shape, chain.n_out)
     features = np.zeros((*mask.shape, chain.n_out), working_dtype(values.dtype))
     if mask.any():
         features[mask] = chain.map(values[mask])

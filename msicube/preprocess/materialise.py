@@ -210,6 +210,7 @@ def _apply_tile(chain: Chain, tile: _Tile) -> str:
             if mask[inside].any():
                 values = tile.cube.read(strip, channels=chain.columns)
                 features[inside] = map_pixels(values, mask[inside], chain)
+                del values  # before the next one is read, not after it
     tile.writer.write(window, features)
     return tile.cube.slide
 

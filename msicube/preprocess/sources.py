@@ -151,7 +151,7 @@ def spectra(piece: Piece, *, columns: NDArray[np.intp] | None = None) -> Iterato
     Yields
     ------
     block : (n, columns) ndarray
-        Not to be written to: it may be a view of the caller's data.
+        Not to be written to: it may be a view of the caller's data. Let go of it before asking for the next one.
     labels
         One label for all, or an ``(n,)`` array.
     """
@@ -169,6 +169,7 @@ def spectra(piece: Piece, *, columns: NDArray[np.intp] | None = None) -> Iterato
             block = block[chosen]
             labels = labels[chosen] if isinstance(labels, np.ndarray) else labels
         yield block, labels
+        del block  # before the next one is read, not after it
 
 
 def within(part: Window, whole: Window) -> tuple[slice, slice]:
