@@ -92,7 +92,7 @@ def description(value: Any) -> Any:
     Raises
     ------
     TypeError
-        The value is not made of numbers, texts, arrays, dataclasses and functions of this package.
+        The value is not made of numbers, texts, arrays, and dataclasses, functions and fitted steps of this package.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -115,7 +115,10 @@ def _description_of_code(value: Any) -> Any:
         return {"method": value.__func__.__qualname__, "of": description(value.__self__)}
     if isinstance(value, _NAMED) and is_own(value) and "<" not in value.__qualname__:
         return f"{value.__module__}:{value.__qualname__}"
-    if is_dataclass(value) and not isinstance(value, type) and is_own(type(value)):
-        parts = {field.name: description(getattr(value, field.name)) for field in fields(value)}
-        return {"class": type(value).__qualname__, **parts}
+    if is_own(type(value)) and hasattr(value, "learned_arrays"):
+        arrays = {name: description(array) for name, array in learned_arrays(value).items()}
+        return {**step_document(value), "arrays": arrays}
+    if is_own(type(value)) and is_dataclass(value):
+        named = [field.name for field in fields(value) if not field.name.startswith("_")]
+        return {"class": type(value).__qualname__, **{n: description(getattr(value, n)) for n in named}}
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be told from others of its kind")

@@ -124,7 +124,7 @@ def fit_steps(
             if known is None or not known.request.covers(request):
                 chain = chain_of(steps[:number], source.channels.n)
                 wanted = _shared(request, steps[number:])
-                kept = kept_of_pass(source, steps[:number], wanted) if wants_cache(cache) else None
+                kept = kept_of_pass(source, chain, wanted) if wants_cache(cache) else None
                 tally = run_pass(
                     source,
                     chain,
@@ -173,10 +173,11 @@ def fit_more(
         source.classes(
             request.by
         )  # each spectrum has one; the step itself judges those of all parts together
-    kept = kept_of_pass(source, [], request) if wants_cache(cache) else None
+    chain = chain_of([], source.channels.n)
+    kept = kept_of_pass(source, chain, request) if wants_cache(cache) else None
     tally = run_pass(
         source,
-        chain_of([], source.channels.n),
+        chain,
         request,
         kept=kept,
         scheduler=scheduler,

@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from msicube.errors import CorruptStore
+from msicube.preprocess.chain import Chain
 from msicube.preprocess.datasets import VARIABLE
-from msicube.preprocess.fingerprints import code_digest, description, is_own, update_with_steps
+from msicube.preprocess.fingerprints import code_digest, description
 from msicube.preprocess.packing import pack, unpack
 from msicube.preprocess.request import Request
 from msicube.preprocess.sources import Source
@@ -27,9 +28,6 @@ from msicube.preprocess.studies import StudySource
 from msicube.store import Location, array_metadata, group_metadata
 from msicube.store.draft import METADATA
 from msicube.store.location import TEMPORARY
-
-if TYPE_CHECKING:
-    from msicube.preprocess.base import Step
 
 FOLDER = "_statistics"
 #: The environment variable that turns keeping off for every fit that does not say ``cache=``.
@@ -157,26 +155,26 @@ def wants_cache(cache: bool | None) -> bool:
     return os.environ.get(ENVIRONMENT, "on").lower() != "off" if cache is None else cache
 
 
-def kept_of_pass(source: Source, steps: Sequence[Step], request: Request) -> Kept | None:
+def kept_of_pass(source: Source, chain: Chain, request: Request) -> Kept | None:
     """Return what is kept of a pass over slides of a study; None where nothing can be.
 
     Parameters
     ----------
     source
         What is read.
-    steps
-        The fitted steps between it and the statistic.
+    chain
+        The fitted steps between it and the statistic. Where one that is not affine is of another package, nothing is
+        kept: it may change without a sign of it.
     request
         The statistic.
     """
-    if not isinstance(source, StudySource) or not all(is_own(type(step)) for step in steps):
-        return None  # a step of another package may change without a sign of it
+    if not isinstance(source, StudySource):
+        return None
     try:
-        gathered = description(request)
+        gathered = json.dumps([VARIABLE, description(chain), description(request)], sort_keys=True)
     except TypeError:
         return None
-    common = hashlib.sha256(f"{code_digest()} {VARIABLE} {json.dumps(gathered, sort_keys=True)}".encode())
-    update_with_steps(common, steps)
+    common = hashlib.sha256(f"{code_digest()} {gathered}".encode())
     labels = {} if request.by is None else source.labels(request.by)
     entries = {}
     for slide in source.slides:

@@ -219,6 +219,23 @@ def test_a_remote_study_keeps_its_statistics(own_study: Study, chain: Any) -> No
         memory.rm("/kept-study.zarr", recursive=True)
 
 
+def test_chains_are_told_apart(slide: Any) -> None:
+    def described(*steps: Step) -> str:
+        return repr(description(Pipeline(list(steps)).fit(slide.X, slide.y).chain))
+
+    chains = [
+        described(Log1p()),
+        described(mc.TICNormalize()),
+        described(mc.TICNormalize(target=2.0)),
+        described(Log1p(), SelectChannels(3)),
+        described(Log1p(), SelectChannels(4)),
+        described(Standardize()),
+        described(Standardize(with_std=False)),
+    ]
+    assert len(set(chains)) == len(chains)
+    assert described(Standardize()) == described(Standardize())
+
+
 class Foreign(Step):
     """A step of another package, whose code no hash covers."""
 
