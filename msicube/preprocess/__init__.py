@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
 from msicube.preprocess.intensity import Log1p, TICNormalize
+from msicube.preprocess.kept import clear_statistics
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
 from msicube.preprocess.pca import PCA
@@ -22,4 +23,5 @@ __all__ = [
     "TICNormalize",
     "TransformedStudy",
     "apply",
+    "clear_statistics",
 ]

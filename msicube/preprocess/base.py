@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -179,6 +180,11 @@ class Transformer(TransformerMixin, BaseEstimator):
         MissingDependency
             torch is not installed.
         """
+        self.check_fitted()
+        if find_spec("torch") is None:
+            raise errors.MissingDependency(
+                "to_torch needs torch, which is not installed: pip install 'msicube[torch]'"
+            )
         # By name, at run time: this layer lies below torch's and never imports it.
         return import_module("msicube.stream.torch_chain").to_torch(self)
 

@@ -172,7 +172,7 @@ def fit_more(
     if request.by is not None:
         source.classes(
             request.by
-        )  # each spectrum has one; the step itself judges those of all parts together
+        )  # each spectrum has one; whether they suffice shows with those of all parts
     chain = chain_of([], source.channels.n)
     kept = kept_of_pass(source, chain, request) if wants_cache(cache) else None
     tally = run_pass(

@@ -25,7 +25,7 @@ from msicube.preprocess.packing import pack, unpack
 from msicube.preprocess.request import Request
 from msicube.preprocess.sources import Source
 from msicube.preprocess.studies import StudySource
-from msicube.store import Location, array_metadata, group_metadata
+from msicube.store import Location, Study, array_metadata, group_metadata, open_study
 from msicube.store.draft import METADATA
 from msicube.store.location import TEMPORARY
 
@@ -188,6 +188,13 @@ def kept_of_pass(source: Source, chain: Chain, request: Request) -> Kept | None:
     return Kept(replace(store, largest=min(store.largest, LIMIT_BYTES // len(entries))), entries, present)
 
 
-def clear_statistics(study: Location) -> None:
-    """Remove all kept statistics of a study."""
-    (study / FOLDER).remove()
+def clear_statistics(study: Study | str | os.PathLike[str]) -> None:
+    """Remove all kept statistics of a study; the next fit reads every slide.
+
+    Parameters
+    ----------
+    study
+        The study or its path.
+    """
+    opened = study if isinstance(study, Study) else open_study(study)
+    (opened.location / FOLDER).remove()

@@ -20,7 +20,16 @@ from distributed import Client
 
 import msicube as mc
 from msicube.errors import CorruptStore
-from msicube.preprocess import PCA, Log1p, Pipeline, SelectChannels, Standardize, Step, kept
+from msicube.preprocess import (
+    PCA,
+    Log1p,
+    Pipeline,
+    SelectChannels,
+    Standardize,
+    Step,
+    clear_statistics,
+    kept,
+)
 from msicube.preprocess.engine import Tally
 from msicube.preprocess.fingerprints import description
 from msicube.preprocess.moments import ClassMoments, Covariance
@@ -145,7 +154,7 @@ def test_every_scheduler_keeps_the_same_bytes(own_study: Study, client: Client) 
         found.append((pipeline.fingerprint(), {path.name: path.read_bytes() for path in entries(own_study)}))
         again = Pipeline([Standardize(), SelectChannels(9)]).fit(own_study, cache=True, scheduler=scheduler)
         assert (again.fingerprint(), again.passes_[0].n_kept) == (pipeline.fingerprint(), 4)
-        kept.clear_statistics(own_study.location)
+        clear_statistics(own_study.path)
     assert found[0] == found[1] == found[2]
 
 
@@ -167,7 +176,7 @@ def test_the_study_stays_a_study(own_study: Study, chain: Any) -> None:
     tree = xr.open_datatree(own_study.path, engine="zarr", consolidated=False)
     assert set(before) < set(tree.children)
     assert tree["_statistics"].to_dataset()["entries"].shape == (0,)
-    kept.clear_statistics(own_study.location)
+    clear_statistics(own_study.path)
     assert not Path(own_study.path, "_statistics").exists()
     assert fit(own_study, FOUR, chain).passes_[0].n_kept == 0
 

@@ -153,3 +153,11 @@ def test_rounding_follows_a_change_of_the_numbers(X: NDArray[np.float32]) -> Non
 def test_preprocessing_does_not_import_torch() -> None:
     code = "import sys, msicube.preprocess as p; p.Log1p().fit([[1.0]]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_torch_the_package_to_install_is_named(
+    X: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msicube.preprocess.base.find_spec", lambda name: None)
+    with pytest.raises(errors.MissingDependency, match=r"pip install 'msicube\[torch\]'"):
+        Log1p().fit(X).to_torch()
