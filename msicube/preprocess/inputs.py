@@ -207,7 +207,8 @@ def _given_classes(y: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
 def _classes_in(labels: NDArray[Any] | None, mask: NDArray[np.bool_] | None) -> list[Any]:
     if labels is None:
         raise UsageError(
-            "a step requires y to be passed, but the target y is None: give the class of each spectrum as y"
+            "a step requires y to be passed, but the target y is None: it learns from the classes of the spectra, give "
+            "them as y"
         )
     labels = labels if mask is None else labels[mask]
     missing = int(pd.isna(labels).sum())
