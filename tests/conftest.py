@@ -15,10 +15,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_index_cache() -> Iterator[None]:
-    """Nothing is written into the home of whoever runs the tests."""
+def _no_caches() -> Iterator[None]:
+    """Nothing is written into the home of whoever runs the tests, and every fit of the shared study reads it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSICUBE_INDEX_CACHE", "off")
+        patch.setenv("MSICUBE_STATISTICS", "off")
         yield
 
 

@@ -11,11 +11,18 @@ from msicube.cli.common import Reporter, say, scheduler_option, workers_option
 @click.argument("study")
 @click.option("--name", required=True, help="Name of a fitted pipeline in the study.")
 @click.option("--slide", "slides", multiple=True, help="Only this slide; may be repeated.")
+@click.option("--where", help="Features inside this mask only, or an expression such as 'tissue & ~dead'.")
 @click.option("--overwrite", is_flag=True, help="Replace what another pipeline of this name left.")
 @scheduler_option
 @workers_option
 def command(
-    study: str, name: str, slides: tuple[str, ...], overwrite: bool, scheduler: str, workers: int | None
+    study: str,
+    name: str,
+    slides: tuple[str, ...],
+    where: str | None,
+    overwrite: bool,
+    scheduler: str,
+    workers: int | None,
 ) -> None:
     """Write the features of a fitted pipeline into the slides of its study.
 
@@ -30,6 +37,7 @@ def command(
             opened,
             name=name,
             slides=slides or None,
+            where=where,
             overwrite=overwrite,
             scheduler=scheduler,
             workers=workers,

@@ -53,6 +53,10 @@ workers_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
+#: Bars of finished items that stay on a terminal.
+FINISHED_BARS = 6
+
+
 class Reporter:
     """Progress on standard error: bars on a terminal, one line for each finished item elsewhere.
 
@@ -63,6 +67,7 @@ class Reporter:
         self._verb = verb
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._finished: list[str] = []
 
     def __enter__(self) -> Reporter:
         if sys.stderr.isatty():
@@ -89,6 +94,11 @@ class Reporter:
         if task is None:
             task = self._tasks[label] = self._bars.add_task(f"{self._verb} {label}", total=total)
         self._bars.update(task, completed=done, total=total)
+        if done == total:
+            self._finished.append(label)
+        for old in self._finished[:-FINISHED_BARS]:  # a thousand slides would run off the screen
+            self._bars.remove_task(self._tasks.pop(old))
+        del self._finished[:-FINISHED_BARS]
 
     def finished(self, label: str) -> None:
         """Show that an item that has no parts is finished."""

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msicube.experiments.figures import Picture
-from msicube.experiments.pipelines import build_pipeline, check_saved, is_materialised, str_steps
+from msicube.experiments.pipelines import check_saved, is_materialised
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.relabelled import RelabelledStudy, relabel
 from msicube.experiments.split import Split
 from msicube.experiments.thumbnails import thumbnail
 from msicube.preprocess import PCA, Pipeline, SelectChannels
+from msicube.preprocess.recipes import build_pipeline, str_steps
 from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
 from msicube.store.study import create_study

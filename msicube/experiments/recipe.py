@@ -1,6 +1,6 @@
 """What a recipe may hold: an experiment's sections as frozen dataclasses.
 
-A field is an allowed key; its type, default and range are what :mod:`msicube.experiments.recipe_files` checks.
+A field is an allowed key; its type, default and range are what :mod:`msicube.preprocess.sections` checks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from msicube.errors import RecipeError
+from msicube.preprocess.recipes import PipelineSection
 
 
 def _number(default: float, low: float, high: float = float("inf")) -> Any:
@@ -39,30 +40,6 @@ class DataSection:
     positive: str = ""
     split: Literal["samples", "patient"] = "samples"
     test_fraction: float = _number(0.2, 0.01, 0.99)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One preprocessing step: the name of its class in :mod:`msicube.preprocess` and its parameters."""
-
-    step: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PipelineSection:
-    """``[pipeline]``: what happens to the spectra.
-
-    Attributes
-    ----------
-    steps
-        In order, as tables such as ``{ step = "SelectChannels", k = 100, by = "label" }``.
-    name
-        A fitted pipeline of this name in the study is used if its steps and its slides are the recipe's.
-    """
-
-    steps: tuple[Step, ...]
-    name: str = "pipeline"
 
 
 @dataclass(frozen=True)
@@ -146,8 +123,8 @@ class Recipe:
     """A whole experiment; exactly one of ``patches`` and ``spectra`` is given."""
 
     name: str
-    pipeline: PipelineSection
-    model: ModelSection
+    pipeline: PipelineSection = field(metadata={"section": True})
+    model: ModelSection = field(metadata={"section": True})
     description: str = ""
     data: DataSection = DataSection()
     patches: PatchesSection | None = None
@@ -166,6 +143,5 @@ class Recipe:
         """Return the nested table that TOML holds; ``parse_recipe`` takes it back."""
         table = {key: value for key, value in asdict(self).items() if value is not None}
         table["model"] = {"name": self.model.name, **self.model.options}
-        steps = [{"step": step.step, **step.parameters} for step in self.pipeline.steps]
-        table["pipeline"] = {"name": self.pipeline.name, "steps": steps}
+        table["pipeline"] = self.pipeline.table()
         return table

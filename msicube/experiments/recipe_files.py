@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, fields
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 from msicube.errors import RecipeError
 from msicube.experiments.recipe import (
     DataSection,
     ModelSection,
     PatchesSection,
-    PipelineSection,
     Recipe,
     SpectraSection,
-    Step,
     TrainSection,
 )
-
-Section = TypeVar("Section")
+from msicube.preprocess.recipes import PipelineSection, parse_pipeline
+from msicube.preprocess.sections import build_section, nearest
 
 _SECTIONS: dict[str, type[Any]] = {
     "data": DataSection,
@@ -32,7 +28,6 @@ _SECTIONS: dict[str, type[Any]] = {
     "model": ModelSection,
     "train": TrainSection,
 }
-_KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def builtin_recipes() -> list[str]:
@@ -78,7 +73,7 @@ def load_pipeline_recipe(
         return parse_recipe(table).pipeline
     if "pipeline" not in table:
         raise RecipeError(f"{recipe} has no section [pipeline]: give one with its steps")
-    return _section(PipelineSection, table["pipeline"], "[pipeline]")
+    return parse_pipeline(table["pipeline"])
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
@@ -115,7 +110,7 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
             values[key] = _section(_SECTIONS[key], value, f"[{key}]")
         else:
             values[key] = value
-    recipe = _build(Recipe, values, "the recipe")
+    recipe = build_section(Recipe, values, "the recipe")
     if (recipe.patches is None) == (recipe.spectra is None):
         found = "both [patches] and [spectra]" if recipe.patches else "neither [patches] nor [spectra]"
         raise RecipeError(
@@ -147,7 +142,7 @@ def _read(recipe: str | Path) -> tuple[str, str]:
     path = Path(recipe)
     if path.is_file():
         return path.read_text("utf-8"), str(path)
-    hint = _nearest(name, builtin_recipes())
+    hint = nearest(name, builtin_recipes())
     raise RecipeError(
         f"no recipe {name!r}{hint}: expected a TOML file or one of {', '.join(builtin_recipes())}"
     )
@@ -163,72 +158,13 @@ def _override(table: dict[str, Any], key: str, value: Any) -> None:
     inner[last] = value
 
 
-def _section(kind: type[Section], table: Any, where: str) -> Section:
+def _section(kind: type[Any], table: Any, where: str) -> Any:
+    if kind is PipelineSection:
+        return parse_pipeline(table)
     if not isinstance(table, Mapping):
         raise RecipeError(f"{where} is {table!r}: expected a section with keys")
     values = dict(table)
     if kind is ModelSection:
         options = {key: values.pop(key) for key in list(values) if key != "name"}
         values["options"] = options
-    if kind is PipelineSection and "steps" in values:
-        values["steps"] = _steps(values["steps"])
-    return _build(kind, values, where)
-
-
-def _steps(tables: Any) -> tuple[Step, ...]:
-    if not isinstance(tables, list) or not tables:
-        raise RecipeError(
-            f"[pipeline] steps = {tables!r}: expected a list of at least one table with a key 'step'"
-        )
-    steps = []
-    for number, table in enumerate(tables, start=1):
-        if not isinstance(table, Mapping) or not isinstance(table.get("step"), str):
-            raise RecipeError(
-                f'[pipeline] step {number} is {table!r}: expected a table such as {{ step = "Log1p" }}'
-            )
-        steps.append(Step(table["step"], {key: value for key, value in table.items() if key != "step"}))
-    return tuple(steps)
-
-
-def _build(kind: type[Section], values: dict[str, Any], where: str) -> Section:
-    """Make one dataclass, with every key checked."""
-    allowed = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    hints = get_type_hints(kind)
-    for key, value in values.items():
-        if key not in allowed:
-            raise RecipeError(
-                f"{where} has no key {key!r}{_nearest(key, allowed)}: expected {', '.join(allowed)}"
-            )
-        values[key] = _check(value, hints[key], allowed[key], f"{where} {key}")
-    for name, spec in allowed.items():
-        if name not in values and spec.default is MISSING and spec.default_factory is MISSING:
-            what = f"the section [{name}]" if name in _SECTIONS else f"the key {name!r}"
-            raise RecipeError(f"{where} lacks {what}")
-    return kind(**values)
-
-
-def _check(value: Any, hint: Any, spec: Field[Any], where: str) -> Any:
-    """Return the value, a whole number as a float where one is expected."""
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            choices = ", ".join(map(repr, get_args(hint)))
-            raise RecipeError(
-                f"{where} = {value!r}{_nearest(str(value), get_args(hint))}: expected one of {choices}"
-            )
-        return value
-    if hint not in _KINDS:
-        return value
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"{where} = {value!r} is of type {type(value).__name__}: expected {_KINDS[hint]}")
-    low, high = spec.metadata.get("range", (None, None))
-    if low is not None and not low <= value <= high:
-        bounds = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
-        raise RecipeError(f"{where} = {value}: expected {_KINDS[hint]} {bounds}")
-    return value
-
-
-def _nearest(name: str, allowed: Iterable[str]) -> str:
-    close = get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return build_section(kind, values, where)

@@ -17,7 +17,6 @@ from msicube.errors import UsageError
 from msicube.experiments.evaluation import evaluate
 from msicube.experiments.features import Features, prepare_features
 from msicube.experiments.illustration import draw_results, draw_study
-from msicube.experiments.pipelines import build_pipeline
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.recipe_files import load_recipe
 from msicube.experiments.record import describe_model, first_info, recorded
@@ -35,6 +34,7 @@ from msicube.experiments.run import (
 from msicube.experiments.split import Split, resolve_split, shuffled_labels
 from msicube.experiments.torch_settings import choose_device, torch_settings
 from msicube.models import build_model, find_model
+from msicube.preprocess.recipes import build_pipeline
 from msicube.scheduling import SchedulerLike
 from msicube.store import Study, open_study
 

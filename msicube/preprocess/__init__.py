@@ -8,6 +8,7 @@ from msicube.preprocess.emsc import EMSC
 from msicube.preprocess.emsc_interferents import InterferentModel
 from msicube.preprocess.emsc_vapour import WaterVapour
 from msicube.preprocess.intensity import Log1p, Sqrt
+from msicube.preprocess.kept import clear_statistics
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
 from msicube.preprocess.mie import MieEMSC
@@ -58,4 +59,5 @@ __all__ = [
     "VectorNormalize",
     "WaterVapour",
     "apply",
+    "clear_statistics",
 ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,12 +24,14 @@ from msicube.preprocess.affine import Affine
 from msicube.preprocess.by_slide import learn_slides, unknown_slides
 from msicube.preprocess.chain import Chain, Stage, chain_of
 from msicube.preprocess.channels import Channels
+from msicube.preprocess.datasets import Where, require_columns
 from msicube.preprocess.engine import Progress
-from msicube.preprocess.fitting import Fit, fit_steps
-from msicube.preprocess.inputs import chosen_slides, source_of
+from msicube.preprocess.fitting import Fit, fit_more, fit_steps
+from msicube.preprocess.inputs import ArraySource, source_of
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
+from msicube.preprocess.studies import chosen_slides
 from msicube.scheduling import SchedulerLike
 from msicube.store import Study
 
@@ -56,7 +60,9 @@ class Transformer(TransformerMixin, BaseEstimator):
         y: Any = None,
         *,
         slides: Iterable[str] | None = None,
+        where: Where = None,
         allow_test: bool = False,
+        cache: bool | None = None,
         scheduler: SchedulerLike = "threads",
         workers: int | None = None,
         progress: Progress | None = None,
@@ -76,15 +82,25 @@ class Transformer(TransformerMixin, BaseEstimator):
         slides
             Of a study: the slides to fit on. By default those whose ``split`` in the samples table is ``train``, or all
             where the table has no such column.
+        where
+            Which spectra, of those that are acquired: of a study the name of a mask or an expression such as
+            ``"tissue & ~dead"``, of a dataset the name of a boolean variable (y, x), or a boolean array with one value
+            for each spectrum of a dataset or an array.
         allow_test
             Whether slides whose ``split`` is ``test`` may be fitted on.
+        cache
+            Whether the statistics of each slide are kept in the study, and taken from there by the next fit instead of
+            reading the slide: one that was stopped goes on, one on a slide more reads that slide. The result has the
+            same bits. Where the study cannot be written to, nothing new is kept. None stands for True, unless the
+            environment variable ``MSICUBE_STATISTICS`` is ``off``.
         scheduler
             ``"threads"``, ``"processes"``, ``"synchronous"``, the address of a Dask scheduler, or a
             ``distributed.Client``.
         workers
             Threads or processes of a local scheduler; the number of processors by default.
         progress
-            Called in this process after each tile with what is being gathered, tiles done and tiles in all.
+            Called in this process after each tile with what is being gathered and of which slide, tiles of it done
+            and tiles of it in all. A slide whose statistic was kept counts as one tile.
 
         Returns
         -------
@@ -97,28 +113,32 @@ class Transformer(TransformerMixin, BaseEstimator):
         AxisMismatch
             Slides on different spectral axes.
         UsageError
-            A parameter that does not fit the data, a missing label, or no finite spectrum.
+            A parameter that does not fit the data, a missing label or mask, or no finite spectrum.
         """
-        source = source_of(X, y, slides=slides, allow_test=allow_test)
+        source = source_of(X, y, slides=slides, where=where, allow_test=allow_test)
         steps = self._new_steps()
-        fit = fit_steps(steps, source, scheduler=scheduler, workers=workers, progress=progress)
+        fit = fit_steps(steps, source, cache=cache, scheduler=scheduler, workers=workers, progress=progress)
         self._finish(steps, fit)
         return self
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any, *, where: Where = None) -> Any:
         """Map spectra.
 
         Parameters
         ----------
         X
             A study, the dataset of a slide, or an ``(n, channels)`` array.
+        where
+            Which spectra, as for :meth:`fit`; by default all, whatever the fit was made on. The features of the others
+            are 0, as those of pixels that are not acquired.
 
         Returns
         -------
         TransformedStudy, xarray.Dataset or ndarray
             Of a study, a mapping of slide name to dataset. Of a dataset, a new one with the variable ``features``
-            (y, x, feature), lazy, 0 where not acquired. Of an array, ``(n, features)``. float32, or float64 where the
-            spectra are of a type that float32 does not hold exactly.
+            (y, x, feature), lazy, 0 where not acquired, and with ``inside`` (y, x) where pixels were chosen: which have
+            features. Of an array, ``(n, features)``. float32, or float64 where the spectra are of a type that float32
+            does not hold exactly.
 
         Raises
         ------
@@ -126,8 +146,13 @@ class Transformer(TransformerMixin, BaseEstimator):
             Before ``fit``.
         AxisMismatch
             The spectra lie on another axis than those of the fit.
+        UsageError
+            No such mask, or data of another form.
         """
-        return transform_any(X, Mapped(self.chain, self.channels_in, self.channels_out(), self._provenance))
+        mapped = Mapped(
+            type(self).__name__, self.chain, self.channels_in, self.channels_out(), self._provenance
+        )
+        return transform_any(X, mapped, where)
 
     def transform_block(self, block: NDArray[Any], *, slide: str = "") -> NDArray[Any]:
         """Map a block of spectra: the kernel that Dask, the loaders and the tests share.
@@ -186,6 +211,28 @@ class Transformer(TransformerMixin, BaseEstimator):
             self._replace_steps(steps)
         return self
 
+    def to_torch(self) -> Any:
+        """Return the fitted map as a ``torch.nn.Module``, for loaders that transform batches on a GPU.
+
+        Its output agrees with :meth:`transform_block` to 1e-5 of the largest feature.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        UsageError
+            A step has no form in torch; the message names it.
+        MissingDependency
+            torch is not installed.
+        """
+        self.check_fitted()
+        if find_spec("torch") is None:
+            raise errors.MissingDependency(
+                "to_torch needs torch, which is not installed: pip install 'msicube[torch]'"
+            )
+        # By name, at run time: this layer lies below torch's and never imports it.
+        return import_module("msicube.stream.torch_chain").to_torch(self)
+
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the name of each feature: ``mz 760.5`` for a channel, ``PC1`` for a component.
 
@@ -224,6 +271,17 @@ class Transformer(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_chain")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.target_tags.required = any(_wants_classes(step) for step in self._steps())
+        return tags
+
+    def _steps(self) -> Sequence[Any]:
+        """Return the unfitted steps, as they were given."""
+        raise NotImplementedError
 
     def _new_steps(self) -> Sequence[Step]:
         """Return the steps to fit; new ones, so that a fit that fails changes nothing."""
@@ -266,6 +324,59 @@ class Step(Transformer):
     learned_values: ClassVar[tuple[str, ...]] = ("n_irregular_",)
 
     n_irregular_: int | None
+    _gathered: Statistic
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        slides: Iterable[str] | None = None,
+        where: Where = None,
+        allow_test: bool = False,
+        cache: bool | None = None,
+        scheduler: SchedulerLike = "threads",
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn from more spectra, as if all that came before and these had been given to one ``fit``.
+
+        The numbers agree with those of one fit to what float64 rounds. The statistic of all spectra so far stays in
+        memory with the step: for a covariance 8 bytes for each pair of channels.
+
+        Parameters
+        ----------
+        X, y, slides, where, allow_test, cache, scheduler, workers, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        UsageError
+            The step needs more than one pass, or was fitted by ``fit``, which keeps no statistic.
+        LeakageError, AxisMismatch
+            As for :meth:`fit`.
+        """
+        source = source_of(X, y, slides=slides, where=where, allow_test=allow_test)
+        step: Step = clone(self)
+        earlier = getattr(self, "_gathered", None)
+        if earlier is None and self.__sklearn_is_fitted__() and self.request() is not None:
+            raise UsageError(
+                f"this {type(self).__name__} was fitted by fit, which keeps nothing to add to: begin with a new one "
+                f"(sklearn.base.clone), and give it all data by partial_fit"
+            )
+        if self.__sklearn_is_fitted__():
+            if isinstance(source, ArraySource):
+                require_columns(source.values, self.n_features_in_, type(self).__name__)
+            self.channels_in.require(source.channels, where="X")
+        gathered = fit_more(
+            step, source, earlier, cache=cache, scheduler=scheduler, workers=workers, progress=progress
+        )
+        self._take(step, gathered)
+        return self
 
     def kernel(
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
@@ -372,21 +483,37 @@ class Step(Transformer):
         self.n_features_out_ = self.channels_out().n
         self._chain = chain_of([self], self.n_features_in_)
 
+    def _steps(self) -> Sequence[Any]:
+        return [self]
+
     def _new_steps(self) -> Sequence[Step]:
         return [clone(self)]
 
     def _finish(self, steps: Sequence[Step], fit: Fit) -> None:
-        self._replace_steps(list(steps))
+        self._take(steps[0], None)
 
     def _fitted_steps(self) -> Sequence[Step]:
         return [self]
 
     def _replace_steps(self, steps: list[Step]) -> None:
-        steps[0].seal()
-        self.__dict__.update(steps[0].__dict__)
+        self._take(steps[0], None)
+
+    def _take(self, step: Step, gathered: Statistic | None) -> None:
+        """Become a step that was fitted, on a statistic that more data may be added to."""
+        step.seal()
+        self.__dict__.pop("_gathered", None)
+        self.__dict__.update(step.__dict__)
+        if gathered is not None:
+            self._gathered = gathered
 
     def _provenance(self) -> dict[str, Any]:
         return {"pipeline": str(self)}
+
+
+def _wants_classes(step: Any) -> bool:
+    """Return whether a step is fitted on the class of each spectrum."""
+    request = step.request() if isinstance(step, Step) else None
+    return request is not None and request.by is not None
 
 
 def learn_counts(step: Any, statistic: Statistic) -> None:

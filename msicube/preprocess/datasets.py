@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from msicube.errors import UsageError
 from msicube.preprocess.channels import AXIS_KINDS, Channels
@@ -14,6 +14,9 @@ from msicube.tiling import plan_tiles
 if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
+
+#: What chooses spectra: a name, an expression, or a boolean array.
+Where: TypeAlias = str | ArrayLike | None
 
 VARIABLE = "intensity"
 DIMS = ("y", "x", "channel")
@@ -36,15 +39,41 @@ def as_spectra(X: Any) -> NDArray[Any]:
     """
     if hasattr(X, "dask"):
         raise UsageError("X is a Dask array: compute it, or give the dataset of a slide or a study")
+    if hasattr(X, "tocsr"):
+        raise UsageError(f"X is sparse, of type {type(X).__name__}: give a dense array, X.toarray()")
     values = np.asarray(X)
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
+    wanted = "an (n, channels) array of real numbers, the dataset of a slide, or a study"
+    if values.dtype.kind == "c":
+        raise UsageError(f"Complex data not supported: X is of type {values.dtype}, expected {wanted}")
+    if values.dtype.kind not in "biuf":
+        raise UsageError(f"X is of type {values.dtype}, expected {wanted}")
+    if values.ndim != 2:
         raise UsageError(
-            f"X has shape {values.shape} and type {values.dtype}, expected an (n, channels) array of real numbers, "
-            f"the dataset of a slide, or a study"
+            f"X has shape {values.shape}, expected {wanted}. Reshape your data: X[None] is one spectrum, X[:, None] "
+            f"are spectra of one channel"
         )
-    if 0 in values.shape:
-        raise UsageError(f"X has shape {values.shape}: at least one spectrum and one channel are needed")
+    for size, what in zip(values.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise UsageError(
+                f"X has 0 {what}(s) (shape={values.shape}) while a minimum of 1 is required. Give at least one "
+                f"spectrum of one channel"
+            )
     return values
+
+
+def require_columns(values: NDArray[Any], n: int, name: str) -> None:
+    """Check that an array has as many columns as an estimator was fitted on.
+
+    Raises
+    ------
+    UsageError
+        It has another number.
+    """
+    if values.shape[1] != n:
+        raise UsageError(
+            f"X has {values.shape[1]} features, but {name} is expecting {n} features as input: use data on the axis "
+            f"of the fit"
+        )
 
 
 def dataset_channels(dataset: xr.Dataset) -> Channels:
@@ -86,3 +115,46 @@ def dataset_mask(dataset: xr.Dataset) -> NDArray[np.bool_]:
     if "acquired" not in dataset:
         return np.ones([dataset.sizes["y"], dataset.sizes["x"]], bool)
     return np.asarray(dataset["acquired"].transpose("y", "x").values, bool)
+
+
+def dataset_where(dataset: xr.Dataset, where: Where) -> Any:
+    """Return a mask of a dataset's pixels, ``(y, x)``: an array, or a Dask array where the variable is lazy.
+
+    Parameters
+    ----------
+    dataset
+        Of a slide.
+    where
+        The name of one of its boolean variables, or a ``(y, x)`` boolean array.
+
+    Raises
+    ------
+    UsageError
+        There is none of this name, type and shape.
+    """
+    if not isinstance(where, str):
+        return array_where(where, (dataset.sizes["y"], dataset.sizes["x"]))
+    if where not in dataset or dataset[where].dtype != bool or set(dataset[where].dims) != {"y", "x"}:
+        masks = [str(name) for name, v in dataset.data_vars.items() if v.dtype == bool and v.ndim == 2]
+        raise UsageError(
+            f"the dataset has no boolean variable {where!r} of dims ('y', 'x'), it has {', '.join(masks) or 'none'}: "
+            f"name one of these, or give a (y, x) array"
+        )
+    return dataset[where].variable.transpose("y", "x").data
+
+
+def array_where(where: Where, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a boolean array that was given to choose spectra.
+
+    Raises
+    ------
+    UsageError
+        It is of another type or shape.
+    """
+    mask = np.asarray(where)
+    if mask.dtype != bool or mask.shape != shape:
+        found = (
+            repr(where) if isinstance(where, str) else f"an array of type {mask.dtype} and shape {mask.shape}"
+        )
+        raise UsageError(f"where= is {found}: expected one boolean for each spectrum, of shape {shape}")
+    return mask

@@ -253,7 +253,9 @@ class EMSC(Step):
         self.check_fitted()
         stage = Subtraction(self._least_squares(np.ones(len(self.term_names_), bool)))
         chain = Chain(self.n_features_in_, self.n_features_in_, (stage,))
-        return transform_any(X, Mapped(chain, self.channels_in, self.channels_out(), self._provenance))
+        return transform_any(
+            X, Mapped("EMSC", chain, self.channels_in, self.channels_out(), self._provenance)
+        )
 
     def restore(self, channels: Channels, learned: Mapping[str, Any]) -> None:
         """Set what was learned in an earlier fit; nothing is solved again."""

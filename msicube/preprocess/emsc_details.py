@@ -108,7 +108,7 @@ def details_of(X: Any, stage: Coefficients, terms: Sequence[str], channels: Chan
     """Return coefficients and residuals; see :meth:`msicube.preprocess.emsc.EMSC.details`."""
     n_features = len(terms) + 1
     chain = Chain(channels.n, n_features, (stage,))
-    found = transform_any(X, Mapped(chain, channels, Channels.numbered("term", n_features), dict))
+    found = transform_any(X, Mapped("EMSC", chain, channels, Channels.numbered("term", n_features), dict))
     if isinstance(found, TransformedStudy):
         return DetailedStudy(found, terms)
     if isinstance(found, np.ndarray):

@@ -7,7 +7,8 @@ float64 rounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, TypeAlias
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 
 from msicube.preprocess._blas import one_blas_thread
 from msicube.preprocess.chain import Chain
+from msicube.preprocess.kept import DamagedEntry, Kept
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
 from msicube.preprocess.sources import ArrayCube, Piece, SlidePieces, Source, spectra
 from msicube.scheduling import LOCAL, SchedulerLike, compute, connect
 from msicube.tiling import Window
 
-#: Called with what is being done, the number of pieces done, and their total.
+#: Called with what is being done, such as ``pass 1: moments, slide_001``, the number of pieces done, and their total.
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 #: Statistics merged by one task. Two keep the fewest of them waiting in memory, which matters for covariances.
@@ -59,6 +61,7 @@ def run_pass(
     chain: Chain,
     request: Request,
     *,
+    kept: Kept | None = None,
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -74,24 +77,34 @@ def run_pass(
         The steps between the data and the statistic.
     request
         The statistic.
+    kept
+        Statistics of slides that earlier passes have left, and where to leave those of this one. A slide's statistic is
+        kept as soon as all of its pieces are merged, so a pass that was stopped goes on where it was.
     scheduler, workers
         As for :func:`msicube.scheduling.compute`.
     progress
         Called in this process after each piece.
     label
-        Handed to ``progress``.
+        Handed to ``progress``, followed by the name of the slide.
 
     Notes
     -----
     A task holds one strip of :data:`~msicube.preprocess.sources.STRIP_BYTES` (or one cell of the store, if that is
     larger), a block of it on its way through the steps, and two statistics.
     """
-    graph, leaves, root = _graph(source, chain, request)
-    report = _reporter(progress, len(leaves), label)
-    if isinstance(scheduler, str) and scheduler in LOCAL:
-        with one_blas_thread():
-            return _run_here(graph, leaves, root, report, scheduler=scheduler, workers=workers)
-    return _run_on_cluster(graph, leaves, root, report, scheduler=scheduler)
+    while True:
+        graph, leaves, root = _graph(source, chain, request, kept)
+        report = _reporter(progress, leaves, label)
+        try:
+            if isinstance(scheduler, str) and scheduler in LOCAL:
+                with one_blas_thread():
+                    return _run_here(graph, leaves, root, report, scheduler=scheduler, workers=workers)
+            return _run_on_cluster(graph, leaves, root, report, scheduler=scheduler)
+        except DamagedEntry as error:
+            if kept is None:
+                raise
+            kept.store.remove(error.entry)
+            kept = kept.without(error.entry)
 
 
 def gather(
@@ -129,6 +142,7 @@ def gather(
                     labels[span] if isinstance(labels, np.ndarray) else labels,
                 )
                 statistic = measured if statistic is None else statistic.merge(measured)
+            del block
     return Tally(statistic, irregular)
 
 
@@ -137,22 +151,35 @@ def merge_tallies(tallies: Sequence[Tally]) -> Tally:
     return reduce(Tally.merge, tallies)
 
 
-def _graph(source: Source, chain: Chain, request: Request) -> tuple[dict[Any, Any], set[Hashable], Hashable]:
-    """Return the Dask graph of a pass, the keys of its pieces, and the key of its result."""
+def _graph(
+    source: Source, chain: Chain, request: Request, kept: Kept | None
+) -> tuple[dict[Any, Any], dict[Hashable, str], Hashable]:
+    """Return the Dask graph of a pass, what each leaf of it is a piece of, and the key of its result."""
     token = uuid4().hex
     chain_key = f"chain-{token}"
     graph: dict[Any, Any] = {chain_key: chain}
-    leaves: list[Hashable] = []
-    slides: list[Hashable] = []
+    leaves: dict[Hashable, str] = {}
+    roots: list[Hashable] = []
     for slide in source.pieces(request.by):
+        name = f"{len(roots)}-{token}"
+        if kept is not None and slide.name in kept.present:
+            key = f"kept-{name}"
+            graph[key] = (kept.store.read, kept.entries[slide.name])
+            leaves[key] = f"{slide.name} (kept)"
+            roots.append(key)
+            continue
         own, own_key = chain.for_slide(slide.name), chain_key
         if own is not chain:
-            own_key = f"chain-{len(slides)}-{token}"
+            own_key = f"chain-{name}"
             graph[own_key] = own
-        keys = _slide_graph(graph, slide, request, own_key, f"{len(slides)}-{token}")
-        leaves += keys
-        slides.append(_merge_tree(graph, keys, f"slide-{len(slides)}-{token}"))
-    return graph, set(leaves), _merge_tree(graph, slides, f"all-{token}")
+        keys = _slide_graph(graph, slide, request, own_key, name)
+        leaves.update(dict.fromkeys(keys, slide.name))
+        root = _merge_tree(graph, keys, f"slide-{name}")
+        if kept is not None and slide.name in kept.entries:
+            graph[f"keep-{name}"] = (kept.store.keep, root, kept.entries[slide.name])
+            root = f"keep-{name}"
+        roots.append(root)
+    return graph, leaves, _merge_tree(graph, roots, f"all-{token}")
 
 
 def _slide_graph(
@@ -186,24 +213,26 @@ def _merge_tree(graph: dict[Any, Any], keys: list[Hashable], name: str) -> Hasha
     return keys[0]
 
 
-def _reporter(progress: Progress | None, total: int, label: str) -> Callable[[], None]:
-    """Return a function to call after each piece."""
-    done = 0
+def _reporter(
+    progress: Progress | None, leaves: Mapping[Hashable, str], label: str
+) -> Callable[[Hashable], None]:
+    """Return a function to call with each leaf that is done."""
+    total, done = Counter(leaves.values()), Counter[str]()
 
-    def report() -> None:
-        nonlocal done
-        done += 1
+    def report(leaf: Hashable) -> None:
+        slide = leaves[leaf]
+        done[slide] += 1
         if progress is not None:
-            progress(label, done, total)
+            progress(f"{label}, {slide}" if slide else label, done[slide], total[slide])
 
     return report
 
 
 def _run_here(
     graph: dict[Any, Any],
-    leaves: set[Hashable],
+    leaves: Mapping[Hashable, str],
     root: Hashable,
-    report: Callable[[], None],
+    report: Callable[[Hashable], None],
     *,
     scheduler: str,
     workers: int | None,
@@ -213,7 +242,7 @@ def _run_here(
 
     def finished(key: Hashable, *_: Any) -> None:
         if key in leaves:
-            report()
+            report(key)
 
     with Callback(posttask=finished):
         tally: Tally = compute([Delayed(root, graph)], scheduler=scheduler, workers=workers)[0]
@@ -222,22 +251,21 @@ def _run_here(
 
 def _run_on_cluster(
     graph: dict[Any, Any],
-    leaves: set[Hashable],
+    leaves: Mapping[Hashable, str],
     root: Hashable,
-    report: Callable[[], None],
+    report: Callable[[Hashable], None],
     *,
     scheduler: SchedulerLike,
 ) -> Tally:
-    from dask.delayed import Delayed
     from distributed import as_completed
 
     with connect(scheduler) as client:
-        *pieces, result = client.compute([Delayed(key, graph) for key in (*leaves, root)])
+        *pieces, result = client.get(graph, [*leaves, root], sync=False)
         # A piece is let go as soon as it is counted: its statistic lives on only until it is merged.
         for piece in as_completed(pieces):
             if piece.status == "error":
                 break
-            report()
+            report(piece.key)
             piece.release()
         tally: Tally = result.result()
     return tally

@@ -12,6 +12,7 @@ from msicube.preprocess.affine import Affine
 from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.engine import Progress, Tally, run_pass
+from msicube.preprocess.kept import LIMIT_BYTES, Kept, kept_of_pass, wants_cache
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import SLIDE, Request
 from msicube.preprocess.sources import Source
@@ -37,6 +38,8 @@ class Pass:
         Spectra in the statistic.
     n_nonfinite
         Spectra left out of it because of a NaN or an infinity.
+    n_kept
+        Slides that were not read, because an earlier fit had kept their statistic.
     """
 
     gathered: str
@@ -44,6 +47,7 @@ class Pass:
     n_channels: int
     n_spectra: int
     n_nonfinite: int
+    n_kept: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
@@ -52,10 +56,25 @@ class Pass:
 
 @dataclass(frozen=True)
 class Fit:
-    """What is known of a fit besides what the steps learned."""
+    """What is known of a fit besides what the steps learned.
+
+    Attributes
+    ----------
+    channels
+        Of the spectra.
+    slides
+        A hash of the content of each slide, by its name, in the order of the fit.
+    where
+        Which pixels of them.
+    classes
+        The classes of the spectra.
+    passes
+        In order.
+    """
 
     channels: Channels
-    slides: list[str]
+    slides: dict[str, str]
+    where: str | None
     classes: list[Any]
     passes: list[Pass]
 
@@ -78,6 +97,7 @@ def fit_steps(
     steps: Sequence[Step],
     source: Source,
     *,
+    cache: bool | None = None,
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -96,6 +116,7 @@ def fit_steps(
     channels = source.channels
     known: _Known | None = None
     passes: list[Pass] = []
+    used: set[str] = set()
     for number, step in enumerate(steps):
         step.prepare(channels)
         request = step.request()
@@ -103,23 +124,76 @@ def fit_steps(
             if known is None or not known.request.covers(request):
                 chain = chain_of(steps[:number], source.channels.n)
                 wanted = _shared(request, steps[number:])
-                label = f"pass {len(passes) + 1}: {wanted}"
+                kept = kept_of_pass(source, chain, wanted) if wants_cache(cache) else None
                 tally = run_pass(
                     source,
                     chain,
                     wanted,
+                    kept=kept,
                     scheduler=scheduler,
                     workers=workers,
                     progress=progress,
-                    label=label,
+                    label=f"pass {len(passes) + 1}: {wanted}",
                 )
                 known = _Known(wanted, _statistic(tally, source))
-                passes.append(_record(known, step, channels))
+                passes.append(_record(known, step, channels, kept))
                 _note_irregular(chain, tally)
+                if kept is not None:
+                    used.update(kept.entries.values())
+                    kept.store.trim(frozenset(used), LIMIT_BYTES)
             request = step.learn(known.statistic)
         channels = step.channels_out()
         known = None if known is None else known.through(step)
-    return Fit(source.channels, source.slides, classes, passes)
+    slides = {slide: source.digests[slide] for slide in source.slides}
+    return Fit(source.channels, slides, source.where, classes, passes)
+
+
+def fit_more(
+    step: Step,
+    source: Source,
+    earlier: Statistic | None,
+    *,
+    cache: bool | None = None,
+    scheduler: SchedulerLike = "threads",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Statistic | None:
+    """Fit one step on what was gathered earlier and more spectra; return what is gathered now.
+
+    Raises
+    ------
+    UsageError
+        The step needs more than one pass; and as :func:`fit_steps`.
+    """
+    step.prepare(source.channels)
+    request = step.request()
+    if request is None:
+        return None
+    if request.by not in (None, SLIDE):
+        source.classes(
+            request.by
+        )  # each spectrum has one; whether they suffice shows with those of all parts
+    chain = chain_of([], source.channels.n)
+    kept = kept_of_pass(source, chain, request) if wants_cache(cache) else None
+    tally = run_pass(
+        source,
+        chain,
+        request,
+        kept=kept,
+        scheduler=scheduler,
+        workers=workers,
+        progress=progress,
+        label=str(request),
+    )
+    statistic: Statistic = _statistic(tally, source)
+    if earlier is not None:
+        statistic = earlier.merge(statistic)
+    if step.learn(statistic) is not None:
+        raise UsageError(
+            f"{type(step).__name__} goes through the data more than once, so it cannot be fitted part by part: give "
+            f"fit all of it, it reads no more than a strip at a time"
+        )
+    return statistic
 
 
 def _check(steps: Sequence[Step], source: Source) -> list[Any]:
@@ -153,16 +227,24 @@ def _statistic(tally: Tally, source: Source) -> Statistic:
         return tally.statistic
     where = f"slides {', '.join(source.slides[:5])}" if source.slides else "X"
     if tally.statistic is None:
-        raise UsageError(f"{where}: no pixel is acquired, there is nothing to fit on")
+        inside = "" if source.where is None else f" and inside where= ({source.where})"
+        raise UsageError(f"{where}: no pixel is acquired{inside}, there is nothing to fit on")
     raise UsageError(
         f"{where}: all {tally.statistic.n_nonfinite} spectra hold a NaN or an infinity where a step is fitted on them; "
         f"a step before it may have made them"
     )
 
 
-def _record(known: _Known, step: Step, channels: Channels) -> Pass:
+def _record(known: _Known, step: Step, channels: Channels, kept: Kept | None) -> Pass:
     statistic = known.statistic
-    return Pass(str(known.request), type(step).__name__, channels.n, statistic.n, statistic.n_nonfinite)
+    return Pass(
+        gathered=str(known.request),
+        before=type(step).__name__,
+        n_channels=channels.n,
+        n_spectra=statistic.n,
+        n_nonfinite=statistic.n_nonfinite,
+        n_kept=0 if kept is None else len(kept.present),
+    )
 
 
 def _note_irregular(chain: Chain, tally: Tally) -> None:

@@ -16,16 +16,20 @@ from msicube.preprocess.chain import Chain, working_dtype
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.datasets import (
     VARIABLE,
+    Where,
+    array_where,
     as_spectra,
     dataset_channels,
     dataset_cube,
     dataset_mask,
+    dataset_where,
     is_dataset,
+    require_columns,
 )
-from msicube.preprocess.inputs import read_mask, study_channels
 from msicube.preprocess.sources import Cube
-from msicube.store import Study
-from msicube.tiling import Window
+from msicube.preprocess.studies import read_mask, study_where
+from msicube.store import CubeArray, Study
+from msicube.tiling import Window, windows
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FEATURES = "features"
+#: Edge of what one task of a lazy transform makes, in pixels, where the cells are no larger.
+BLOCK_EDGE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,8 @@ class Mapped:
 
     Attributes
     ----------
+    name
+        Of the estimator, for messages.
     chain
         The map.
     channels_in, channels_out
@@ -49,6 +57,7 @@ class Mapped:
         Returns attributes of the features: how they were made.
     """
 
+    name: str
     chain: Chain
     channels_in: Channels
     channels_out: Channels
@@ -75,16 +84,20 @@ class Mapped:
 class TransformedStudy(Mapping[str, "xr.Dataset"]):
     """The features of each slide of a study; nothing is read until they are computed.
 
-    A slide is cut into the cells of its cube, so that a patch of the features costs reading the cells that it touches.
+    A slide is cut into blocks of a few cells of its cube, so that a patch of the features costs reading little more
+    than the cells that it touches.
 
     Attributes
     ----------
     study
         Where the spectra are.
+    where
+        Which pixels have features: the name of a mask or an expression; None for all that are acquired.
     """
 
-    def __init__(self, study: Study, mapped: Mapped) -> None:
+    def __init__(self, study: Study, mapped: Mapped, where: str | None = None) -> None:
         self.study = study
+        self.where = where
         self._mapped = mapped
 
     @property
@@ -99,10 +112,16 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
 
     def __getitem__(self, slide: str) -> xr.Dataset:
         """Return the features of a slide: ``features`` (y, x, feature), lazy, 0 where not acquired."""
-        dataset = self.study[slide]
+        import dask.array as da
+        from dask.delayed import delayed
+
         mapped = self._mapped.for_slide(slide)
-        mapped.channels_in.require(study_channels(self.study, slide), where=f"slide {slide}")
-        return _features_dataset(dataset, _lazy_cells(self.study, slide, mapped), mapped)
+        dataset = self.study[slide]
+        mapped.channels_in.require(dataset_channels(dataset), where=f"slide {slide}")
+        cube = self.study.cube(slide, VARIABLE)
+        mask = delayed(read_mask, pure=False)(self.study.location, slide, self.where)
+        inside = None if self.where is None else da.from_delayed(mask, cube.shape[:2], dtype=bool)
+        return _features_dataset(dataset, _lazy_cells(cube, mask, mapped), mapped, inside, self.where)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.slides)
@@ -114,17 +133,33 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
         return f"<msicube.TransformedStudy of {self.study.path!r}: {len(self)} slides>"
 
 
-def transform_any(X: Any, mapped: Mapped) -> Any:
+def transform_any(X: Any, mapped: Mapped, where: Where = None) -> Any:
     """Transform a study, a dataset or an array; see :meth:`msicube.preprocess.base.Transformer.transform`."""
     if isinstance(X, Study):
-        return TransformedStudy(X, mapped)
+        return TransformedStudy(X, mapped, study_where(where))
     mapped = mapped.for_slide("")
     if not is_dataset(X):
         # Beside the bits, which do not depend on the processors then: threads that share a narrow product mostly wait.
         with one_blas_thread():
-            return mapped.chain(as_spectra(X))
+            return _transform_array(as_spectra(X), mapped, where)
     mapped.channels_in.require(dataset_channels(X), where="the dataset")
-    return _features_dataset(X, _lazy_chunks(X, mapped), mapped)
+    inside = None if where is None else dataset_where(X, where)
+    if inside is not None and "acquired" in X:
+        inside = inside & X["acquired"].transpose("y", "x").data
+    name = where if isinstance(where, str) else None
+    return _features_dataset(X, _lazy_chunks(X, inside, mapped), mapped, inside, name)
+
+
+def _transform_array(values: NDArray[Any], mapped: Mapped, where: Where) -> NDArray[Any]:
+    """Map the chosen rows of an array; the features of the others are 0."""
+    chain = mapped.chain
+    require_columns(values, chain.n_in, mapped.name)
+    if where is None:
+        return chain(values)
+    inside = array_where(where, (len(values),))
+    features = np.zeros((len(values), chain.n_out), working_dtype(values.dtype))
+    features[inside] = chain(values[inside])
+    return features
 
 
 def map_pixels(values: NDArray[Any], mask: NDArray[np.bool_], chain: Chain) -> NDArray[Any]:
@@ -144,6 +179,8 @@ def map_pixels(values: NDArray[Any], mask: NDArray[np.bool_], chain: Chain) -> N
     ndarray
         ``(y, x, feature)``, 0 where not acquired.
     """
+    if mask.all():  # without a copy of the spectra
+        return chain.map(values.reshape(-1, values.shape[2])).reshape(*mask.shape, chain.n_out)
     features = np.zeros((*mask.shape, chain.n_out), working_dtype(values.dtype))
     if mask.any():
         features[mask] = chain.map(values[mask])
@@ -157,18 +194,29 @@ def _map_chunk(values: NDArray[Any], mask: NDArray[np.bool_], *, chain: Chain) -
     return map_pixels(np.asarray(values), np.asarray(mask)[..., 0], chain)
 
 
-def _map_cell(*, cube: Cube, mask: Any, chain: Chain, block_id: Any) -> NDArray[Any]:
-    """Read and map one cell of a stored cube; ``mask`` is that of the slide."""
-    (i, j, _), (height, width) = block_id, cube.cell
+def _map_cells(*, cube: Cube, mask: Any, chain: Chain, block_id: Any) -> NDArray[Any]:
+    """Read and map the cells of one block of a stored cube; ``mask`` is that of the slide."""
+    (i, j, _), (height, width) = block_id, _block(cube)
     ny, nx, _ = cube.shape
-    window = Window(i * height, min((i + 1) * height, ny), j * width, min((j + 1) * width, nx))
-    here = mask[window.slices]
-    if not here.any():
-        return np.zeros((*window.shape, chain.n_out), working_dtype(cube.dtype))
-    return map_pixels(cube.read(window, channels=chain.columns), here, chain)
+    block = Window(i * height, min((i + 1) * height, ny), j * width, min((j + 1) * width, nx))
+    if mask[block.slices].all():
+        return map_pixels(cube.read(block, channels=chain.columns), mask[block.slices], chain)
+    features = np.zeros((*block.shape, chain.n_out), working_dtype(cube.dtype))
+    for cell in windows(block.shape, cube.cell):
+        place = cell.shifted(block.y0, block.x0)
+        here = mask[place.slices]
+        if here.any():
+            features[cell.slices] = map_pixels(cube.read(place, channels=chain.columns), here, chain)
+    return features
 
 
-def _lazy_chunks(dataset: xr.Dataset, mapped: Mapped) -> da.Array:
+def _block(cube: Cube) -> tuple[int, int]:
+    """Return the pixels of one task: whole cells, so that a graph of many slides stays small."""
+    height, width = cube.cell
+    return max(1, BLOCK_EDGE // height) * height, max(1, BLOCK_EDGE // width) * width
+
+
+def _lazy_chunks(dataset: xr.Dataset, inside: Any, mapped: Mapped) -> da.Array:
     """Return the features of a dataset, in the chunks of its intensities."""
     import dask.array as da
 
@@ -177,22 +225,20 @@ def _lazy_chunks(dataset: xr.Dataset, mapped: Mapped) -> da.Array:
         mask = dataset["acquired"].transpose("y", "x").data.rechunk(cube.chunks[:2])
     else:
         mask = da.from_array(dataset_mask(dataset), chunks=cube.chunks[:2])
+    if inside is not None:
+        mask = mask & da.asarray(inside, chunks=cube.chunks[:2]).rechunk(cube.chunks[:2])
     return _map_blocks(
         _map_chunk, cube, mask[..., None], mapped=mapped, chunks=cube.chunks[:2], dtype=cube.dtype
     )
 
 
-def _lazy_cells(study: Study, slide: str, mapped: Mapped) -> da.Array:
-    """Return the features of a slide, in the cells of its cube."""
-    from dask.delayed import delayed
-
-    cube = study.cube(slide, VARIABLE)
-    mask = delayed(read_mask, pure=False)(study.location, slide)
+def _lazy_cells(cube: CubeArray, mask: Any, mapped: Mapped) -> da.Array:
+    """Return the features of a slide, in blocks of cells of its cube."""
     chunks = [
         tuple(min(step, size - start) for start in range(0, size, step))
-        for size, step in zip(cube.shape[:2], cube.cell, strict=True)
+        for size, step in zip(cube.shape[:2], _block(cube), strict=True)
     ]
-    return _map_blocks(_map_cell, mapped=mapped, chunks=chunks, dtype=cube.dtype, cube=cube, mask=mask)
+    return _map_blocks(_map_cells, mapped=mapped, chunks=chunks, dtype=cube.dtype, cube=cube, mask=mask)
 
 
 def _map_blocks(
@@ -213,8 +259,10 @@ def _map_blocks(
     )
 
 
-def _features_dataset(dataset: xr.Dataset, features: da.Array, mapped: Mapped) -> xr.Dataset:
-    """Return a new dataset of features beside the pixel coordinates and the mask of the old."""
+def _features_dataset(
+    dataset: xr.Dataset, features: da.Array, mapped: Mapped, inside: Any, where: str | None
+) -> xr.Dataset:
+    """Return a new dataset of features beside the pixel coordinates and the masks of the old."""
     import xarray as xr
 
     channels = mapped.channels_out
@@ -226,4 +274,7 @@ def _features_dataset(dataset: xr.Dataset, features: da.Array, mapped: Mapped) -
     variables = {FEATURES: xr.Variable(("y", "x", "feature"), features, mapped.attrs)}
     if "acquired" in dataset:
         variables["acquired"] = dataset["acquired"].variable
+    if inside is not None:
+        about = {"long_name": "whether the pixel has features", **({} if where is None else {"where": where})}
+        variables["inside"] = xr.Variable(("y", "x"), inside, about)
     return xr.Dataset(variables, coords, dict(dataset.attrs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +18,18 @@ from msicube.preprocess._blas import one_blas_thread
 from msicube.preprocess.chain import Chain
 from msicube.preprocess.datasets import VARIABLE
 from msicube.preprocess.engine import Progress
-from msicube.preprocess.inputs import read_mask, study_channels
 from msicube.preprocess.lazy import map_pixels
 from msicube.preprocess.pipeline import Pipeline
 from msicube.preprocess.sources import STRIP_BYTES, strips, within
+from msicube.preprocess.studies import mask_digest, read_mask, study_channels
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store import CubeArray, CubeWriter, Study, new_variable, open_study
 from msicube.store.draft import read_attrs
 from msicube.store.lock import write_lock
 from msicube.tiling import Window
 
-FINGERPRINT = "pipeline_fingerprint"
+#: Attributes of stored features; together they decide their numbers.
+FINGERPRINT, WHERE, WHERE_DIGEST = "pipeline_fingerprint", "where", "where_digest"
 #: Slides are begun until so many tiles are on hand: enough to keep workers busy, and few unfinished slides at a time.
 BATCH_TILES = 256
 
@@ -38,6 +39,7 @@ def apply(
     *,
     name: str,
     slides: Iterable[str] | None = None,
+    where: str | None = None,
     overwrite: bool = False,
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
@@ -46,7 +48,7 @@ def apply(
     """Write the features of a saved pipeline into the slides of its study.
 
     Each slide gets a float32 variable ``<name>`` of dims ``(y, x, <name>_feature)`` with the tiles of its intensities,
-    0 where not acquired. It appears when all of its tiles are written.
+    0 where not acquired or outside ``where``. It appears when all of its tiles are written.
 
     Parameters
     ----------
@@ -56,8 +58,11 @@ def apply(
         Of the pipeline.
     slides
         Names; all by default.
+    where
+        Which pixels get features: a mask by name, or an expression such as ``"tissue & ~dead"``. By default all that
+        are acquired. The variable's attributes tell it, and with ``where_digest`` which pixels these were.
     overwrite
-        Whether to replace what another pipeline of this name has left.
+        Whether to replace what another pipeline of this name, or this one on other pixels, has left.
     scheduler, workers
         Where tiles are computed; see :mod:`msicube.scheduling`.
     progress
@@ -71,8 +76,8 @@ def apply(
     Raises
     ------
     UsageError
-        No such pipeline, a slide has a variable of this name from another one, or a step that works by slide has not
-        seen one of them.
+        No such pipeline or mask, a slide has a variable of this name from another pipeline or of other pixels, or a
+        step that works by slide has not seen one of them.
     AxisMismatch
         A slide lies on another axis than those of the fit.
     StudyLocked
@@ -88,19 +93,20 @@ def apply(
     unknown = [slide for slide in wanted if slide not in opened]
     if unknown:
         raise UnknownSlide(f"{opened.path} has no slide {unknown[0]!r}; it has {len(opened.slides)} slides")
-    fingerprint = pipeline.fingerprint()
     with write_lock(opened.location):
-        todo = [s for s in wanted if not _is_done(opened, s, name, fingerprint, overwrite=overwrite)]
+        fingerprint = pipeline.fingerprint()
+        made_by = {slide: _made_by(opened, slide, fingerprint, where) for slide in wanted}
+        todo = [slide for slide in wanted if not _is_done(opened, slide, name, made_by[slide], overwrite)]
         for slide in todo:
             pipeline.channels_in.require(study_channels(opened, slide), where=f"slide {slide}")
             pipeline.chain.for_slide(slide)
         attrs = {
             "long_name": f"features of pipeline {name}",
             "pipeline_name": name,
-            FINGERPRINT: fingerprint,
             "feature_names": pipeline.get_feature_names_out().tolist(),
         }
-        writing = _Writing(opened, name, attrs, pipeline.n_features_out_, progress)
+        each = {slide: {**attrs, **made_by[slide]} for slide in todo}
+        writing = _Writing(opened, name, where, each, pipeline.n_features_out_, progress)
         with writing, one_blas_thread():
             for tiles in _batches(todo, writing):
                 run_tasks(
@@ -127,10 +133,17 @@ class _Writing:
     """The variables under construction; each is committed with its last tile, or discarded when the block fails."""
 
     def __init__(
-        self, study: Study, name: str, attrs: dict[str, Any], n_features: int, progress: Progress | None
+        self,
+        study: Study,
+        name: str,
+        where: str | None,
+        attrs: Mapping[str, dict[str, Any]],
+        n_features: int,
+        progress: Progress | None,
     ) -> None:
         self.study = study
         self.name = name
+        self.where = where
         self.attrs = attrs
         self.n_features = n_features
         self.progress = progress
@@ -150,10 +163,10 @@ class _Writing:
                 like=cube,
                 n_features=self.n_features,
                 dtype=np.dtype(np.float32),
-                attrs=self.attrs,
+                attrs=self.attrs[slide],
             )
         )
-        mask = partial(read_mask, self.study.location, slide)
+        mask = partial(read_mask, self.study.location, slide, self.where)
         tiles = [_Tile(cube, writer, mask, window) for window in cube.tiles()]
         self.totals[slide] = len(tiles)
         return tiles
@@ -200,11 +213,18 @@ def _apply_tile(chain: Chain, tile: _Tile) -> str:
             if mask[inside].any():
                 values = tile.cube.read(strip, channels=chain.columns)
                 features[inside] = map_pixels(values, mask[inside], chain)
+                del values  # before the next one is read, not after it
     tile.writer.write(window, features)
     return tile.cube.slide
 
 
-def _is_done(study: Study, slide: str, name: str, fingerprint: str, *, overwrite: bool) -> bool:
+def _made_by(study: Study, slide: str, fingerprint: str, where: str | None) -> dict[str, str]:
+    """Return the attributes of a slide's features that tell what decided their numbers."""
+    found = {FINGERPRINT: fingerprint}
+    return found if where is None else {**found, WHERE: where, WHERE_DIGEST: mask_digest(study, where, slide)}
+
+
+def _is_done(study: Study, slide: str, name: str, made_by: Mapping[str, str], overwrite: bool) -> bool:
     """Return whether a slide has these features already.
 
     Raises
@@ -215,11 +235,17 @@ def _is_done(study: Study, slide: str, name: str, fingerprint: str, *, overwrite
     attrs = read_attrs(study.location / slide / name)
     if attrs is None:
         return False
-    if attrs.get(FINGERPRINT) == fingerprint:
+    found = {key: attrs[key] for key in (FINGERPRINT, WHERE, WHERE_DIGEST) if key in attrs}
+    if found == made_by:
         return True
     if not overwrite:
+        other = (
+            "that another pipeline made"
+            if found.get(FINGERPRINT) != made_by[FINGERPRINT]
+            else "of other pixels"
+        )
         raise UsageError(
-            f"slide {slide} has a variable '{name}' that another pipeline made: say overwrite=True to replace it, or "
-            f"save the pipeline under another name"
+            f"slide {slide} has a variable '{name}' {other}: say overwrite=True to replace it, or save the pipeline "
+            f"under another name"
         )
     return False

@@ -9,7 +9,6 @@ names without the final underscore; dimensions are named.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -24,6 +23,14 @@ from msicube import schema
 from msicube.errors import CorruptStore, FormatVersionError, UsageError
 from msicube.preprocess.base import Step
 from msicube.preprocess.channels import Channels
+from msicube.preprocess.fingerprints import (
+    class_name,
+    learned_arrays,
+    plain,
+    step_document,
+    update_with_array,
+    update_with_steps,
+)
 from msicube.preprocess.fitting import Pass
 from msicube.store import Draft, Location, Study, group_metadata, open_study
 from msicube.store.draft import METADATA, read_attrs
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     AnyPipeline = TypeVar("AnyPipeline", bound=Pipeline)
 
 #: Raised by one when the old code cannot read what the new code writes.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 HEADER = "msicube_pipeline"
 AXIS_ARRAY = "channel_values"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -47,12 +54,8 @@ RESERVED = frozenset({*schema.BY_NAME, *(dim for spec in schema.SPECS for dim in
 def fingerprint(pipeline: Pipeline) -> str:
     """Return the SHA-256 of the steps, their parameters and what they learned, and of the axis of the fit."""
     digest = hashlib.sha256()
-    for step in pipeline.steps_:
-        document = json.dumps(_step_document(step), sort_keys=True, allow_nan=False)
-        digest.update(document.encode())
-        for name, array in _arrays(step).items():
-            _update(digest, name, array)
-    _update(digest, pipeline.channels_in.kind, pipeline.channels_in.values)
+    update_with_steps(digest, pipeline.steps_)
+    update_with_array(digest, pipeline.channels_in.kind, pipeline.channels_in.values)
     return digest.hexdigest()
 
 
@@ -61,12 +64,8 @@ def save_pipeline(
 ) -> None:
     """Write a fitted pipeline into a study; see :meth:`msicube.preprocess.pipeline.Pipeline.save`."""
     opened = study if isinstance(study, Study) else open_study(study)
-    check_name(name)
     with write_lock(opened.location):
-        if not overwrite and name in opened.pipelines():
-            raise UsageError(
-                f"{opened.path} has a pipeline '{name}' already: choose another name, or say overwrite=True"
-            )
+        check_free(opened, name, overwrite=overwrite)
         parent = opened.location / PIPELINES / METADATA
         if parent.get() is None:
             parent.put(group_metadata({}))
@@ -112,6 +111,21 @@ def load_pipeline(
     return pipeline
 
 
+def check_free(study: Study, name: str, *, overwrite: bool) -> None:
+    """Check that a pipeline can be saved under a name.
+
+    Raises
+    ------
+    UsageError
+        It is not a simple name, or is taken and not to be overwritten.
+    """
+    check_name(name)
+    if not overwrite and name in study.pipelines():
+        raise UsageError(
+            f"{study.path} has a pipeline '{name}' already: choose another name, or say overwrite=True"
+        )
+
+
 def check_name(name: str) -> None:
     """Check the name of a pipeline.
 
@@ -139,24 +153,18 @@ def _header(pipeline: Pipeline) -> dict[str, Any]:
         "software": {"msicube": msicube.__version__, "numpy": np.__version__, "zarr": zarr.__version__},
         "fingerprint": fingerprint(pipeline),
         "channels": {"kind": pipeline.channels_in.kind, "n": pipeline.channels_in.n},
-        "steps": [_step_document(step) for step in pipeline.steps_],
+        "steps": [step_document(step) for step in pipeline.steps_],
         "slides": pipeline.slides_,
-        "labels": _plain(pipeline.labels_),
+        "slide_digests": pipeline.slide_digests_,
+        "where": pipeline.where_,
+        "labels": plain(pipeline.labels_),
         "passes": [one.as_dict() for one in pipeline.passes_],
-    }
-
-
-def _step_document(step: Step) -> dict[str, Any]:
-    return {
-        "class": _class_name(type(step)),
-        "params": _plain(step.get_params(deep=False)),
-        "learned": _plain({name: getattr(step, name) for name in step.learned_values}),
     }
 
 
 def _restored(kind: type[AnyPipeline], location: Location, header: Mapping[str, Any]) -> AnyPipeline:
     """Return the pipeline that a header and the arrays beside it stand for."""
-    known = {_class_name(cls): cls for cls in _subclasses(Step)}
+    known = {class_name(cls): cls for cls in _subclasses(Step)}
     first = channels = Channels(header["channels"]["kind"], _read_array(location, AXIS_ARRAY))
     steps: list[Step] = []
     for number, document in enumerate(header["steps"]):
@@ -174,6 +182,8 @@ def _restored(kind: type[AnyPipeline], location: Location, header: Mapping[str, 
     record = {
         "passes_": [Pass(**one) for one in header["passes"]],
         "slides_": list(header["slides"]),
+        "slide_digests_": dict(header.get("slide_digests", {})),
+        "where_": header.get("where"),
         "labels_": list(header["labels"]),
     }
     return kind([_unfitted(step) for step in steps]).restore(steps, first, record)
@@ -187,7 +197,7 @@ def _write_step(folder: Location, step: Step) -> None:
     if not step.learned_arrays:
         return
     (folder / METADATA).put(group_metadata({}))
-    for name, array in _arrays(step).items():
+    for name, array in learned_arrays(step).items():
         _write_array(folder, name.rstrip("_"), array, step.learned_arrays[name])
 
 
@@ -215,34 +225,5 @@ def _folder(number: int, step: Step) -> str:
     return f"{number}_{type(step).__name__.lower()}"
 
 
-def _arrays(step: Step) -> dict[str, NDArray[Any]]:
-    """Return what a step learned as float64 or int64 arrays, in the order of their names."""
-    arrays = {name: np.asarray(getattr(step, name)) for name in sorted(step.learned_arrays)}
-    return {
-        name: array.astype("<i8" if array.dtype.kind in "iu" else "<f8") for name, array in arrays.items()
-    }
-
-
-def _update(digest: Any, name: str, array: NDArray[Any]) -> None:
-    digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-
-
-def _class_name(cls: type) -> str:
-    """Return the name under which a step is saved; those of other packages carry their module."""
-    return cls.__name__ if cls.__module__.startswith("msicube.") else f"{cls.__module__}:{cls.__qualname__}"
-
-
 def _subclasses(cls: type[Step]) -> list[type[Step]]:
     return [found for sub in cls.__subclasses__() for found in (sub, *_subclasses(sub))]
-
-
-def _plain(value: Any) -> Any:
-    """Return a value in the types of JSON; arrays become lists."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

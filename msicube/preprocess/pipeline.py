@@ -35,6 +35,10 @@ class Pipeline(Transformer):
         What each pass gathered, before which step, of how many spectra.
     slides_ : list of str
         The slides that were fitted on; empty for an array or a dataset.
+    slide_digests_ : dict of str to str
+        For each of them a hash that tells its content from another's; see :func:`msicube.store.slide_digest`.
+    where_ : str or None
+        Which of their pixels were fitted on; None for all that are acquired.
     labels_ : list
         The classes of the fitted spectra; empty where no step asked for them.
     axis_ : (n_channels,) float64 or None
@@ -63,7 +67,8 @@ class Pipeline(Transformer):
         if deep:
             for name, step in self.named_steps.items():
                 params[name] = step
-                params.update({f"{name}__{key}": value for key, value in step.get_params().items()})
+                if isinstance(step, Step):
+                    params.update({f"{name}__{key}": value for key, value in step.get_params().items()})
         return params
 
     def set_params(self, **params: Any) -> Self:
@@ -77,7 +82,7 @@ class Pipeline(Transformer):
     def named_steps(self) -> dict[str, Step]:
         """The unfitted steps by name."""
         named: dict[str, Step] = {}
-        for step in self.steps:
+        for step in self._steps():
             name = type(step).__name__.lower()
             taken = sum(1 for other in named.values() if type(other) is type(step))
             named[name if taken == 0 else f"{name}-{taken + 1}"] = step
@@ -149,10 +154,13 @@ class Pipeline(Transformer):
         self._chain = chain_of(steps, channels.n)
         return self
 
+    def _steps(self) -> Sequence[Any]:
+        return self.steps if isinstance(self.steps, list | tuple) else []
+
     def _new_steps(self) -> Sequence[Step]:
-        wrong = [step for step in self.steps if not isinstance(step, Step)]
-        if wrong or not self.steps:
-            found = f"{wrong[0]!r} of type {type(wrong[0]).__name__}" if wrong else "an empty list"
+        wrong = [step for step in self._steps() if not isinstance(step, Step)]
+        if wrong or not self._steps():
+            found = f"{wrong[0]!r} of type {type(wrong[0]).__name__}" if wrong else repr(self.steps)
             raise UsageError(f"Pipeline(steps) takes a list of steps such as TICNormalize(), found {found}")
         return [clone(step) for step in self.steps]
 
@@ -160,14 +168,23 @@ class Pipeline(Transformer):
         for step in steps:
             step.seal()
         self.restore(
-            list(steps), fit.channels, {"passes_": fit.passes, "slides_": fit.slides, "labels_": fit.classes}
+            list(steps),
+            fit.channels,
+            {
+                "passes_": fit.passes,
+                "slides_": list(fit.slides),
+                "slide_digests_": fit.slides,
+                "where_": fit.where,
+                "labels_": fit.classes,
+            },
         )
 
     def _fitted_steps(self) -> Sequence[Step]:
         return self.steps_
 
     def _replace_steps(self, steps: list[Step]) -> None:
-        record = {"passes_": self.passes_, "slides_": self.slides_, "labels_": self.labels_}
+        names = ("passes_", "slides_", "slide_digests_", "where_", "labels_")
+        record = {name: getattr(self, name) for name in names}
         for step in steps:
             step.seal()
         self.restore(steps, self._channels, record)

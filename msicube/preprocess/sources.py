@@ -117,6 +117,14 @@ class Source(Protocol):
     def slides(self) -> list[str]:
         """Their names, in the order in which they are merged; none for an array."""
 
+    @property
+    def where(self) -> str | None:
+        """Which of their pixels, as a name or an expression; None for all that are acquired."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What tells the content of each slide from another; none for an array."""
+
     def classes(self, by: str) -> list[Any]:
         """Return the classes, sorted; ``by`` is the column of the samples table that holds them.
 
@@ -143,7 +151,7 @@ def spectra(piece: Piece, *, columns: NDArray[np.intp] | None = None) -> Iterato
     Yields
     ------
     block : (n, columns) ndarray
-        Not to be written to: it may be a view of the caller's data.
+        Not to be written to: it may be a view of the caller's data. Let go of it before asking for the next one.
     labels
         One label for all, or an ``(n,)`` array.
     """
@@ -161,6 +169,7 @@ def spectra(piece: Piece, *, columns: NDArray[np.intp] | None = None) -> Iterato
             block = block[chosen]
             labels = labels[chosen] if isinstance(labels, np.ndarray) else labels
         yield block, labels
+        del block  # before the next one is read, not after it
 
 
 def within(part: Window, whole: Window) -> tuple[slice, slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msicube.store.content import slide_digest
 from msicube.store.cube import CubeArray, CubeWriter
 from msicube.store.draft import Draft, array_metadata, group_metadata
 from msicube.store.location import Location
@@ -23,5 +24,6 @@ __all__ = [
     "open_study",
     "parse_where",
     "read_mask",
+    "slide_digest",
     "validate",
 ]

@@ -107,6 +107,7 @@ class Draft:
 
     def commit(self, metadata: bytes) -> None:
         """Write the node's own metadata and let it appear; an older node of this name is replaced."""
+        self.sweep()  # a worker that died in the middle of a write has left its half, and another wrote the object
         (self.work / METADATA).put(metadata)
         source, target = self.work.local, self.final.local
         if source is None or target is None:
@@ -128,7 +129,7 @@ class Draft:
         _remove_empty(source.parent)
 
     def sweep(self) -> None:
-        """Remove the objects that a killed run had not written to their end."""
+        """Remove the objects that a killed process had not written to their end."""
         if self.work.local is not None:
             for path in self.work.local.rglob(f"*{TEMPORARY}"):
                 path.unlink()

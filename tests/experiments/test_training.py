@@ -16,8 +16,8 @@ from msicube.errors import LeakageError, RecipeError, UsageError
 from msicube.experiments import Run, TrainingEvent, load_recipe, open_run, train
 from msicube.experiments.features import prepare_features
 from msicube.experiments.metrics import table_metrics
-from msicube.experiments.pipelines import build_pipeline
 from msicube.experiments.split import resolve_split
+from msicube.preprocess.recipes import build_pipeline
 from msicube.simulate import simulate_msi
 from msicube.store import Study
 from msicube.tiling import Window

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from msicube import errors
 from msicube.preprocess import PCA, Log1p, Pipeline, Standardize, Step
 from msicube.preprocess.affine import Affine
 from msicube.preprocess.channels import Channels
@@ -84,6 +85,11 @@ def test_a_step_may_take_two_passes(slide: Any) -> None:
     deviation = np.abs(logged - logged.mean(axis=0)).mean(axis=0)
     np.testing.assert_allclose(pipeline.steps_[1].deviation_, deviation, rtol=1e-12)  # type: ignore[attr-defined]
     assert len(pipeline.chain.stages) == 2
+
+
+def test_two_passes_cannot_be_made_part_by_part(slide: Any) -> None:
+    with pytest.raises(errors.UsageError, match="MeanDeviation goes through the data more than once"):
+        MeanDeviation().partial_fit(slide.X)
 
 
 def test_its_first_pass_may_be_shared(slide: Any) -> None:

@@ -17,11 +17,10 @@ import msicube as mc
 from msicube.cli.main import cli
 from msicube.errors import UnknownSlide, UsageError
 from msicube.experiments.features import prepare_features
-from msicube.experiments.recipe import PipelineSection
-from msicube.experiments.recipe import Step as RecipeStep
 from msicube.experiments.recipe_files import load_recipe
 from msicube.experiments.split import resolve_split
 from msicube.preprocess import PCA, Log1p, PeakAlign, Pipeline, SelectChannels, Standardize, TICNormalize
+from msicube.preprocess.recipes import PipelineSection, StepTable
 from msicube.store import Study
 
 
@@ -208,7 +207,7 @@ def test_two_steps_by_slide_learn_one_behind_the_other(slide: Any, build_study: 
 
 def test_an_experiment_shows_it_the_slides_that_are_held_out(study: Study) -> None:
     recipe = load_recipe("colorectal-cnn1d")
-    section = PipelineSection((RecipeStep("Log1p"), RecipeStep("Standardize", {"by": "slide"})))
+    section = PipelineSection((StepTable("Log1p"), StepTable("Standardize", {"by": "slide"})))
     split = resolve_split(recipe.data, study.samples, seed=0)
     features = prepare_features(replace(recipe, pipeline=section), study, split, None)
     assert features.pipeline.slides_ == sorted(split.train)

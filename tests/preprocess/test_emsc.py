@@ -290,7 +290,7 @@ def test_replicates_become_interferents() -> None:
 def test_replicates_need_differences_within_groups(X: NDArray[Any]) -> None:
     with pytest.raises(UsageError, match="20 groups differ in 0 ways"):
         EMSC(wavenumbers=WN, replicates="patient").fit(X[:20], np.arange(20))
-    with pytest.raises(UsageError, match="class of each spectrum"):
+    with pytest.raises(UsageError, match="classes of the spectra"):
         EMSC(wavenumbers=WN, replicates="patient").fit(X)
     with pytest.raises(MemoryLimitError, match="9000 channels"):
         EMSC(degree=0, replicates="patient").fit(np.ones((4, 9000)), [0, 0, 1, 1])

@@ -18,10 +18,8 @@ from sklearn.base import clone
 import msicube as mc
 import msicube.preprocess
 from msicube.errors import NotFittedError
-from msicube.experiments.pipelines import build_pipeline
-from msicube.experiments.recipe import PipelineSection
-from msicube.experiments.recipe import Step as RecipeStep
 from msicube.preprocess import Pipeline, Step
+from msicube.preprocess.recipes import PipelineSection, StepTable, build_pipeline
 from msicube.store import Study
 
 AXIS = np.linspace(700.0, 720.0, 60)
@@ -175,7 +173,7 @@ def test_it_is_saved_and_loaded(step: Step, own_study: Study) -> None:
 @every_step
 def test_it_is_a_step_of_a_recipe(step: Step) -> None:
     parameters = step.get_params(deep=False)
-    section = PipelineSection((RecipeStep(type(step).__name__, parameters),))
+    section = PipelineSection((StepTable(type(step).__name__, parameters),))
     (built,) = build_pipeline(section).steps
     assert str(built) == str(step)
 

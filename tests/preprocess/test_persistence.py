@@ -15,7 +15,7 @@ import zarr
 import msicube as mc
 from msicube import errors
 from msicube.preprocess import PCA, Log1p, Pipeline, SelectChannels, Standardize, TICNormalize
-from msicube.store import Study
+from msicube.store import Study, slide_digest
 
 
 @pytest.fixture
@@ -85,7 +85,8 @@ def test_it_is_plain_zarr(own_study: Study, fitted: Pipeline) -> None:
     assert step["components"].dims == ("component", "channel")
     np.testing.assert_array_equal(step["components"], fitted.steps_[4].components_)  # type: ignore[attr-defined]
     header = zarr.open_group(path, mode="r").attrs["msicube_pipeline"]
-    assert header["format_version"] == 1
+    assert header["format_version"] == 2
+    assert header["slide_digests"] == {name: slide_digest(own_study, name) for name in fitted.slides_}
     assert header["slides"] == fitted.slides_
     assert [one["class"] for one in header["steps"]] == [type(step).__name__ for step in fitted.steps_]
     assert header["software"].keys() == {"msicube", "numpy", "zarr"}
@@ -125,8 +126,8 @@ def test_a_missing_pipeline_is_an_error_that_names_the_others(own_study: Study, 
 
 
 def test_a_pipeline_of_a_newer_msicube_is_refused(own_study: Study, fitted: Pipeline) -> None:
-    edit_header(own_study, format_version=2)
-    with pytest.raises(errors.FormatVersionError, match=r"format version 2.*upgrade msicube"):
+    edit_header(own_study, format_version=3)
+    with pytest.raises(errors.FormatVersionError, match=r"format version 3.*upgrade msicube"):
         Pipeline.load(own_study, name="paper")
 
 

@@ -114,8 +114,12 @@ def test_a_cluster_gives_the_same_bits_and_reports_every_tile(
     by_client = chain(30).fit(study, scheduler=client, progress=lambda *event: events.append(event))
     by_address = chain(30).fit(study, scheduler=client.scheduler.address)
     assert by_client.fingerprint() == by_address.fingerprint() == expected.fingerprint()
-    n_tiles = sum(len(study.cube(slide).tiles()) for slide in TRAIN)
-    assert [event[1:] for event in events] == [(i + 1, n_tiles) for i in range(n_tiles)] * 2
+    for number, gathered in enumerate(("moments by label", "covariance"), start=1):
+        for slide in TRAIN:
+            n_tiles, label = len(study.cube(slide).tiles()), f"pass {number}: {gathered}, {slide}"
+            assert [event for event in events if event[0] == label] == [
+                (label, i + 1, n_tiles) for i in range(n_tiles)
+            ]
 
 
 def test_an_error_on_a_cluster_is_raised_here(own_study: Study, chain: Any, client: Client) -> None:
@@ -143,8 +147,10 @@ def test_the_chain_of_the_paper_takes_two_passes(study: Study, chain: Any) -> No
     assert pipeline.n_passes_ == 2
     n = sum(int(study.acquired(slide).sum()) for slide in TRAIN)
     assert [one.as_dict() for one in pipeline.passes_] == [
-        {"gathered": "moments by label", "before": "Standardize", "n_channels": 160, "n_spectra": n, "n_nonfinite": 0},
-        {"gathered": "covariance", "before": "PCA", "n_channels": 30, "n_spectra": n, "n_nonfinite": 0},
+        {"gathered": "moments by label", "before": "Standardize", "n_channels": 160, "n_spectra": n, "n_nonfinite": 0,
+         "n_kept": 0},
+        {"gathered": "covariance", "before": "PCA", "n_channels": 30, "n_spectra": n, "n_nonfinite": 0,
+         "n_kept": 0},
     ]  # fmt: skip
     assert pipeline.slides_ == TRAIN
     assert pipeline.labels_ == ["normal", "tumour"]

@@ -1,0 +1,142 @@
+"""The ``[pipeline]`` section of a recipe: steps by the names of their classes, with their parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+import msicube.preprocess
+from msicube.errors import RecipeError
+from msicube.preprocess.base import Step
+from msicube.preprocess.pipeline import Pipeline
+from msicube.preprocess.sections import build_section, check_value, nearest
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """One step: the name of its class in :mod:`msicube.preprocess`, and its parameters."""
+
+    step: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PipelineSection:
+    """``[pipeline]``: what happens to the spectra.
+
+    Attributes
+    ----------
+    steps
+        In order, as tables such as ``{ step = "SelectChannels", k = 100, by = "label" }``.
+    name
+        A fitted pipeline of this name in the study is used if its steps and its slides are the recipe's.
+    """
+
+    steps: tuple[StepTable, ...]
+    name: str = "pipeline"
+
+    def table(self) -> dict[str, Any]:
+        """Return the section as TOML holds it; :func:`parse_pipeline` takes it back."""
+        return {"name": self.name, "steps": [{"step": one.step, **one.parameters} for one in self.steps]}
+
+
+def parse_pipeline(table: Any) -> PipelineSection:
+    """Check a ``[pipeline]`` section that was read from TOML: its keys, its steps and their parameters.
+
+    Raises
+    ------
+    RecipeError
+        An unknown step, key or parameter, one that is missing, or a value of the wrong type.
+    """
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"[pipeline] is {table!r}: expected a section with keys")
+    values = dict(table)
+    if "steps" in values:
+        values["steps"] = _step_tables(values["steps"])
+    section = build_section(PipelineSection, values, "[pipeline]")
+    build_pipeline(section)
+    return section
+
+
+def build_pipeline(section: PipelineSection) -> Pipeline:
+    """Return the unfitted pipeline of a recipe.
+
+    Raises
+    ------
+    RecipeError
+        An unknown step, a parameter that it does not take or lacks, or one of the wrong type.
+    """
+    return Pipeline([_build_step(table) for table in section.steps])
+
+
+def known_steps() -> dict[str, type[Step]]:
+    """Return the steps that a recipe may name: the public ones of :mod:`msicube.preprocess`."""
+    found = {name: getattr(msicube.preprocess, name) for name in msicube.preprocess.__all__}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if inspect.isclass(kind) and issubclass(kind, Step) and kind is not Step
+    }
+
+
+def str_steps(steps: Sequence[Step]) -> str:
+    """Return steps with all of their parameters in one line."""
+    texts = []
+    for step in steps:
+        parameters = ", ".join(
+            f"{key}={value!r}" for key, value in sorted(step.get_params(deep=False).items())
+        )
+        texts.append(f"{type(step).__name__}({parameters})")
+    return " -> ".join(texts)
+
+
+def _step_tables(tables: Any) -> tuple[StepTable, ...]:
+    if not isinstance(tables, list) or not tables:
+        raise RecipeError(
+            f"[pipeline] steps = {tables!r}: expected a list of at least one table with a key 'step'"
+        )
+    steps = []
+    for number, table in enumerate(tables, start=1):
+        if not isinstance(table, Mapping) or not isinstance(table.get("step"), str):
+            raise RecipeError(
+                f'[pipeline] step {number} is {table!r}: expected a table such as {{ step = "Log1p" }}'
+            )
+        steps.append(StepTable(table["step"], {key: value for key, value in table.items() if key != "step"}))
+    return tuple(steps)
+
+
+def _build_step(table: StepTable) -> Step:
+    known = known_steps()
+    if table.step not in known:
+        raise RecipeError(
+            f"[pipeline] there is no step {table.step!r}{nearest(table.step, known)}: expected one of "
+            f"{', '.join(known)}"
+        )
+    kind = known[table.step]
+    allowed = inspect.signature(kind).parameters
+    for key in table.parameters:
+        if key not in allowed:
+            raise RecipeError(
+                f"[pipeline] step {table.step} has no parameter {key!r}{nearest(key, allowed)}: expected "
+                f"{', '.join(allowed) or 'none'}"
+            )
+    lacking = [p.name for p in allowed.values() if p.default is p.empty and p.name not in table.parameters]
+    if lacking:
+        raise RecipeError(f"[pipeline] step {table.step} lacks the parameter {lacking[0]!r}")
+    hints = _hints(kind)
+    return kind(
+        **{
+            key: check_value(value, hints.get(key, Any), f"[pipeline] step {table.step} {key}")
+            for key, value in table.parameters.items()
+        }
+    )
+
+
+def _hints(kind: type[Step]) -> dict[str, Any]:
+    """Return the annotations of a step's parameters; none where they name what only a type checker imports."""
+    try:
+        return get_type_hints(kind.__init__)
+    except NameError:
+        return {}
