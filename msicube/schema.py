@@ -159,6 +159,26 @@ PEAK_SPECS: tuple[VariableSpec, ...] = (
     ),
 )
 
+#: A mask that was made of a slide; its name is the user's.
+MASK = VariableSpec(
+    "<mask>",
+    ("y", "x"),
+    "bool",
+    "pixels that a mask holds; False where not acquired",
+    fill_value=False,
+    required=False,
+)
+
+#: A number for each pixel that a mask was decided on; its name is the mask's and that of the number.
+MASK_IMAGE = VariableSpec(
+    "<mask>_<image>",
+    ("y", "x"),
+    "float32",
+    "what a mask was decided on; NaN where not acquired",
+    fill_value=float("nan"),
+    required=False,
+)
+
 BY_NAME: dict[str, VariableSpec] = {spec.name: spec for spec in SPECS}
 
 #: Attributes of a slide's group and what each holds.

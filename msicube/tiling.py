@@ -17,6 +17,8 @@ DEFAULT_SHARD_BYTES = 64 * 2**20
 #: Elements in one inner chunk: 32 x 32 pixels x 128 channels serves patches, ion images and spectra alike.
 CHUNK_ELEMENTS = 32 * 32 * 128
 MAX_CELL_EDGE = 32
+#: Largest edge of a chunk of a ``(y, x)`` variable.
+IMAGE_CHUNK = 1024
 
 
 class Window(NamedTuple):
@@ -92,6 +94,11 @@ def windows(shape: tuple[int, int], step: tuple[int, int]) -> list[Window]:
         for y in range(0, shape[0], step[0])
         for x in range(0, shape[1], step[1])
     ]
+
+
+def image_chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the chunks of a ``(y, x)`` variable."""
+    return tuple(min(n, IMAGE_CHUNK) for n in shape)
 
 
 def plan_tiles(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msicube.store.cube import CubeArray, CubeWriter
 from msicube.store.draft import Draft, array_metadata, group_metadata
 from msicube.store.location import Location
+from msicube.store.masks import parse_where, read_mask
 from msicube.store.study import Study, open_study
 from msicube.store.validation import Finding, validate
 from msicube.store.variable import new_variable
@@ -20,5 +21,7 @@ __all__ = [
     "group_metadata",
     "new_variable",
     "open_study",
+    "parse_where",
+    "read_mask",
     "validate",
 ]

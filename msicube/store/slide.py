@@ -16,10 +16,8 @@ from msicube.store.cube import CubeWriter
 from msicube.store.draft import METADATA, Draft, array_metadata, group_metadata
 from msicube.store.location import Location
 from msicube.store.peaks import PEAKS, PeakLayout, PeakWriter, create_peaks
-from msicube.tiling import TilePlan
+from msicube.tiling import TilePlan, image_chunks
 
-#: Largest edge of a chunk of a ``(y, x)`` variable.
-IMAGE_CHUNK = 1024
 #: Values in a chunk of the peaks' offsets.
 OFFSET_CHUNK = 2**17
 
@@ -94,7 +92,7 @@ class SlideDraft:
         spec = schema.BY_NAME[name]
         values = np.asarray(values, spec.dtype)
         coordinates = {"coordinates": schema.AXIS_NAME[self.modality]} if name.endswith("_spectrum") else {}
-        chunks = tuple(min(n, IMAGE_CHUNK) for n in values.shape) if values.ndim == 2 else values.shape
+        chunks = image_chunks(values.shape) if values.ndim == 2 else values.shape
         self._write_array(name, spec, values, {**spec.attributes(), **coordinates, **(attrs or {})}, chunks)
 
     def _write_array(

@@ -18,6 +18,7 @@ from msicube.samples import samples_frame
 from msicube.store.cube import CubeArray
 from msicube.store.draft import METADATA, group_metadata, read_attrs
 from msicube.store.location import Location
+from msicube.store.masks import ACQUIRED, mask_names, read_mask
 from msicube.store.peaks import PEAKS, StoredPeaks
 
 if TYPE_CHECKING:
@@ -196,6 +197,35 @@ class Study(Mapping[str, "xr.Dataset"]):
     def acquired(self, slide: str) -> NDArray[np.bool_]:
         """Return the ``(y, x)`` mask of the pixels that hold a measured spectrum."""
         return self.small(slide, "acquired").astype(bool)
+
+    def mask(self, slide: str, where: str = ACQUIRED) -> NDArray[np.bool_]:
+        """Return which pixels of a slide an expression of its masks chooses.
+
+        Parameters
+        ----------
+        slide
+            Name.
+        where
+            Names of masks joined by ``&`` (both), ``|`` (either), ``~`` (not) and parentheses, such as
+            ``"tissue & ~dead"``.
+
+        Returns
+        -------
+        ndarray
+            ``(y, x)`` bool; False where nothing was acquired, whatever the expression.
+
+        Raises
+        ------
+        UsageError
+            No expression of masks, or a mask that the slide lacks; the message lists those it has.
+        """
+        self._check(slide)
+        return read_mask(self.location, slide, where)
+
+    def masks(self, slide: str) -> list[str]:
+        """Return the names of a slide's masks, ``acquired`` first."""
+        self._check(slide)
+        return mask_names(self.location, slide)
 
     def axis(self, slide: str) -> NDArray[np.float64]:
         """Return the ``(channel,)`` m/z or wavenumber of a slide."""
