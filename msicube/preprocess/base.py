@@ -17,11 +17,12 @@ from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 
 from msicube import errors
 from msicube.preprocess.affine import Affine
-from msicube.preprocess.chain import Chain, chain_of
+from msicube.preprocess.chain import Chain, Stage, chain_of
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.engine import Progress
 from msicube.preprocess.fitting import Fit, fit_steps
 from msicube.preprocess.inputs import source_of
+from msicube.preprocess.inverse import Inverse
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
@@ -141,6 +142,28 @@ class Transformer(TransformerMixin, BaseEstimator):
         """
         return self.chain(np.asarray(block))
 
+    def inverse_transform(self, X: Any) -> Any:
+        """Map features back to spectra.
+
+        Parameters
+        ----------
+        X
+            What ``transform`` gave: an ``(n, features)`` array, a dataset with the variable ``features``, or a mapping
+            of slide to such datasets.
+
+        Returns
+        -------
+        ndarray, xarray.Dataset or RestoredStudy
+            ``(n, channels)`` spectra; a dataset with the variable ``intensity``, lazy; or a mapping of these.
+
+        Raises
+        ------
+        UsageError
+            A step cannot be undone; the message names it.
+        """
+        self.check_fitted()
+        return Inverse.of(self._fitted_steps(), self.channels_in)(X)
+
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the name of each feature: ``mz 760.5`` for a channel, ``PC1`` for a component.
 
@@ -179,6 +202,10 @@ class Transformer(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_chain")
+
+    def _fitted_steps(self) -> Sequence[Step]:
+        """Return the steps that were fitted."""
+        raise NotImplementedError
 
     def _new_steps(self) -> Sequence[Step]:
         """Return the steps to fit; new ones, so that a fit that fails changes nothing."""
@@ -276,6 +303,10 @@ class Step(Transformer):
         """Return the fitted step as an affine map, if it is one; it is then folded with its neighbours."""
         return None
 
+    def inverse_stage(self) -> Stage | None:
+        """Return what maps the features of the fitted step back to what came in, or None where that is lost."""
+        return None
+
     def channels_out(self) -> Channels:
         """Return what the features stand for: by default the channels that came in."""
         return self._channels
@@ -291,6 +322,9 @@ class Step(Transformer):
         """End a fit: from here on the step can transform."""
         self.n_features_out_ = self.channels_out().n
         self._chain = chain_of([self], self.n_features_in_)
+
+    def _fitted_steps(self) -> Sequence[Step]:
+        return [self]
 
     def _new_steps(self) -> Sequence[Step]:
         return [clone(self)]

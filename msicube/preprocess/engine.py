@@ -140,19 +140,20 @@ def merge_tallies(tallies: Sequence[Tally]) -> Tally:
 def _graph(source: Source, chain: Chain, request: Request) -> tuple[dict[Any, Any], set[Hashable], Hashable]:
     """Return the Dask graph of a pass, the keys of its pieces, and the key of its result."""
     token = uuid4().hex
-    chain_key = f"chain-{token}"
-    graph: dict[Any, Any] = {chain_key: chain}
+    # Once in the graph, not in every task: both may hold matrices.
+    chain_key, request_key = f"chain-{token}", f"request-{token}"
+    graph: dict[Any, Any] = {chain_key: chain, request_key: request}
     leaves: list[Hashable] = []
     slides: list[Hashable] = []
     for slide in source.pieces(request.by):
-        keys = _slide_graph(graph, slide, request, chain_key, f"{len(slides)}-{token}")
+        keys = _slide_graph(graph, slide, request_key, chain_key, f"{len(slides)}-{token}")
         leaves += keys
         slides.append(_merge_tree(graph, keys, f"slide-{len(slides)}-{token}"))
     return graph, set(leaves), _merge_tree(graph, slides, f"all-{token}")
 
 
 def _slide_graph(
-    graph: dict[Any, Any], slide: SlidePieces, request: Request, chain_key: str, token: str
+    graph: dict[Any, Any], slide: SlidePieces, request_key: str, chain_key: str, token: str
 ) -> list[Hashable]:
     """Add the tasks of a slide's pieces to a graph and return their keys."""
     mask_key = None
@@ -164,7 +165,7 @@ def _slide_graph(
     for number, piece in enumerate(slide.pieces):
         key = ("piece-" + token, number)
         chunk_key = None if slide.chunks is None else slide.chunks[number]
-        graph[key] = (gather, piece, request, chain_key, chunk_key, mask_key)
+        graph[key] = (gather, piece, request_key, chain_key, chunk_key, mask_key)
         keys.append(key)
     return keys
 

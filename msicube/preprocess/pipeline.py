@@ -149,6 +149,9 @@ class Pipeline(Transformer):
         self._chain = chain_of(steps, channels.n)
         return self
 
+    def _fitted_steps(self) -> Sequence[Step]:
+        return self.steps_
+
     def _new_steps(self) -> Sequence[Step]:
         wrong = [step for step in self.steps if not isinstance(step, Step)]
         if wrong or not self.steps:
