@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from msicube.experiments import report, train
     from msicube.preprocess import (
         PCA,
+        IncrementalPCA,
         Log1p,
         Pipeline,
         SelectChannels,
@@ -37,6 +38,7 @@ _HOMES = {
     "report": "msicube.experiments",
     "train": "msicube.experiments",
     "PCA": "msicube.preprocess",
+    "IncrementalPCA": "msicube.preprocess",
     "Log1p": "msicube.preprocess",
     "Pipeline": "msicube.preprocess",
     "SelectChannels": "msicube.preprocess",
@@ -54,6 +56,7 @@ _HOMES = {
 
 __all__ = [
     "PCA",
+    "IncrementalPCA",
     "Log1p",
     "MSICubeError",
     "PatchStream",

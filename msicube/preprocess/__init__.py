@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msicube.preprocess.base import NotFittedError, Step
+from msicube.preprocess.incremental_pca import IncrementalPCA
 from msicube.preprocess.intensity import Log1p, TICNormalize
 from msicube.preprocess.lazy import TransformedStudy
 from msicube.preprocess.materialise import apply
@@ -13,6 +14,7 @@ from msicube.preprocess.standardize import Standardize
 
 __all__ = [
     "PCA",
+    "IncrementalPCA",
     "Log1p",
     "NotFittedError",
     "Pipeline",
