@@ -26,6 +26,7 @@ from msicube.preprocess.inverse import Inverse
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
+from msicube.preprocess.sources import Source
 from msicube.scheduling import SchedulerLike
 
 
@@ -97,6 +98,17 @@ class Transformer(TransformerMixin, BaseEstimator):
             A parameter that does not fit the data, a missing label, or no finite spectrum.
         """
         source = source_of(X, y, slides=slides, allow_test=allow_test)
+        return self.fit_source(source, scheduler=scheduler, workers=workers, progress=progress)
+
+    def fit_source(
+        self,
+        source: Source,
+        *,
+        scheduler: SchedulerLike = "threads",
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn from a source of spectra: what ``fit`` does with the source that it makes of its arguments."""
         steps = self._new_steps()
         fit = fit_steps(steps, source, scheduler=scheduler, workers=workers, progress=progress)
         self._finish(steps, fit)
@@ -290,6 +302,13 @@ class Step(Transformer):
         self.n_features_out_ = self.plan(channels.n)
         self.n_irregular_ = None
         self._channels = channels
+
+    def reads(self) -> Affine | None:
+        """Return the choice of the channels that the step looks at, or None for all.
+
+        What it asks for in ``request`` and its kernel then see these channels only, and the others need not be read.
+        """
+        return None
 
     def request(self) -> Request | None:
         """Return the statistic of the input that is needed first, or None."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from msicube.errors import UsageError
+from msicube.errors import NoFiniteSpectrum
 from msicube.preprocess.affine import Affine
 from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
@@ -101,7 +101,7 @@ def fit_steps(
         request = step.request()
         while request is not None:
             if known is None or not known.request.covers(request):
-                chain = chain_of(steps[:number], source.channels.n)
+                chain = chain_of(steps[:number], source.channels.n, before=step)
                 wanted = _shared(request, steps[number:])
                 label = f"pass {len(passes) + 1}: {wanted}"
                 tally = run_pass(
@@ -153,8 +153,8 @@ def _statistic(tally: Tally, source: Source) -> Statistic:
         return tally.statistic
     where = f"slides {', '.join(source.slides[:5])}" if source.slides else "X"
     if tally.statistic is None:
-        raise UsageError(f"{where}: no pixel is acquired, there is nothing to fit on")
-    raise UsageError(
+        raise NoFiniteSpectrum(f"{where}: no pixel is acquired, there is nothing to fit on")
+    raise NoFiniteSpectrum(
         f"{where}: all {tally.statistic.n_nonfinite} spectra hold a NaN or an infinity where a step is fitted on them; "
         f"a step before it may have made them"
     )

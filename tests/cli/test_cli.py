@@ -108,6 +108,7 @@ def test_help_lists_the_commands() -> None:
         "validate",
         "fit",
         "apply",
+        "mask",
         "train",
         "report",
         "rebin",
