@@ -156,24 +156,22 @@ def test_a_mask_is_tidied(own_study: Study) -> None:
 
 def test_any_scheduler_makes_the_same_masks(own_study: Study, client: Client) -> None:
     found = []
+    slides = own_study.slides[:2]
+    options: dict[str, Any] = {"slides": slides, "fit_slides": slides, "allow_test": True, "images": True}
     for scheduler in ("synchronous", "threads", client):
-        mc.make_mask(own_study.path, BandMask(max_iter=3), name="tissue", overwrite=True, scheduler=scheduler)
-        mc.make_mask(
-            own_study.path, OutlierMask(), name="odd", images=True, overwrite=True, scheduler=scheduler
-        )
-        folders = [Path(own_study.path, slide) for slide in own_study.slides]
-        found.append(
-            {
-                path: path.read_bytes()
-                for folder in folders
-                for name in ("tissue", "odd", "odd_t2", "odd_q")
-                for path in sorted((folder / name).rglob("*"))
-                if path.is_file()
-            }
-        )
-        for path in found[-1]:
+        for name, mask in {"tissue": BandMask(max_iter=3), "odd": OutlierMask()}.items():
+            mc.make_mask(own_study.path, mask, name=name, scheduler=scheduler, **options)
+        names = [
+            Path(own_study.path, slide, name)
+            for slide in slides
+            for name in ("tissue", "odd", "odd_t2", "odd_q")
+        ]
+        files = [path for name in names for path in sorted(name.rglob("*")) if path.is_file()]
+        found.append({path: path.read_bytes() for path in files})
+        for path in files:
             path.unlink()
     assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 16
 
 
 def test_a_run_that_fails_leaves_whole_masks_and_goes_on(own_study: Study, monkeypatch: Any) -> None:

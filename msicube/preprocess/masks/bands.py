@@ -125,9 +125,9 @@ class BandMask(Mask):
                 f"{len(self.columns_)} channels, one a row"
             )
 
-    def reads(self) -> Affine:
+    def reads(self) -> Affine | None:
         """Return the choice of the band's channels."""
-        return Affine.selection(self.columns_)
+        return None if self.band is None else Affine.selection(self.columns_)
 
     def request(self) -> Request:
         """Ask for a sample, or for the sums about the given centres."""

@@ -102,14 +102,19 @@ def _decide(tile: _Tile, *, n_images: int) -> tuple[str, Window, Bools, NDArray[
     held = np.zeros(window.shape, bool)
     numbers = np.full((*window.shape, n_images), np.nan, np.float32)
     n_columns = chain.n_in if chain.columns is None else len(chain.columns)
+    # Half of what a fit reads at a time, because the masks of whole slides are held beside it.
+    pixels = STRIP_BYTES // (2 * n_columns * tile.cube.dtype.itemsize)
     with one_blas_thread():
-        for strip in strips(window, tile.cube.cell, STRIP_BYTES // (n_columns * tile.cube.dtype.itemsize)):
+        for strip in strips(window, tile.cube.cell, pixels):
             inside = within(strip, window)
-            if not chosen[inside].any():
+            here = chosen[inside]
+            if not here.any():
                 continue
-            features = chain.map(tile.cube.read(strip, channels=chain.columns)[chosen[inside]])
-            held[inside][chosen[inside]] = features[:, 0] > 0
-            numbers[inside][chosen[inside]] = features[:, 1 : 1 + n_images]
+            values = tile.cube.read(strip, channels=chain.columns)
+            # Without a copy where all pixels are chosen, which is most of the time.
+            features = chain.map(values.reshape(-1, n_columns) if here.all() else values[here])
+            held[inside][here] = features[:, 0] > 0
+            numbers[inside][here] = features[:, 1 : 1 + n_images]
     return tile.cube.slide, window, held, numbers
 
 
