@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain] [codecs] [index] [imzml] [imzml10]``."""
+"""``python -m benchmarks [chain] [codecs] [index] [imzml] [imzml10] [pca]``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import chain, codecs, imzml, index
+from benchmarks import chain, codecs, imzml, index, pca
 
 CASES = {
     "chain": chain.run,
     "codecs": codecs.run,
     "index": index.run,
     "imzml": imzml.run,
+    "pca": pca.run,
     "imzml10": partial(imzml.run, scale=10),
 }
 
