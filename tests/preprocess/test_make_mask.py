@@ -243,6 +243,13 @@ def test_what_make_mask_refuses(own_study: Study, train: list[str]) -> None:
     assert all(study.masks(slide) == ["acquired"] for slide in study.slides)
 
 
+def test_images_of_another_mask_are_not_replaced(own_study: Study) -> None:
+    mc.make_mask(own_study, TICMask(), name="odd_q")
+    with pytest.raises(errors.UsageError, match="has a variable 'odd_q' that belongs to no mask 'odd'"):
+        mc.make_mask(own_study, OutlierMask(), name="odd", images=True)
+    mc.make_mask(own_study, OutlierMask(), name="odd")
+
+
 def test_validation_finds_what_is_wrong_with_a_mask(own_study: Study) -> None:
     import json
 

@@ -28,7 +28,6 @@ def decide_slides(
     job: Job,
     slides: Sequence[str],
     chain: Chain,
-    images: tuple[str, ...],
     origin: Origin,
     *,
     scheduler: SchedulerLike,
@@ -45,8 +44,6 @@ def decide_slides(
         Names.
     chain
         The fitted steps; of what comes out, the first column is the mask, and those behind it are the images.
-    images
-        Names of the images to store.
     origin
         How the masks came about.
     scheduler, workers, progress
@@ -60,9 +57,9 @@ def decide_slides(
     made: dict[str, MadeMask] = {}
     with one_blas_thread():
         for tiles in _batches(job, slides, chain):
-            making = _Making(job, tiles, images, origin, progress)
+            making = _Making(job, tiles, origin, progress)
             run_tasks(
-                partial(_decide, n_images=len(images)),
+                partial(_decide, n_images=len(job.images)),
                 tiles,
                 scheduler=scheduler,
                 workers=workers,
@@ -125,11 +122,10 @@ class _Making:
         self,
         job: Job,
         tiles: Sequence[_Tile],
-        images: tuple[str, ...],
         origin: Origin,
         progress: Progress | None,
     ) -> None:
-        self.job, self.images, self.origin, self.progress = job, images, origin, progress
+        self.job, self.origin, self.progress = job, origin, progress
         self.made: dict[str, MadeMask] = {}
         self._shapes = {tile.cube.slide: tile.cube.shape[:2] for tile in tiles}
         self._totals = {slide: sum(tile.cube.slide == slide for tile in tiles) for slide in self._shapes}
@@ -142,13 +138,13 @@ class _Making:
         slide, window, held, numbers = result
         if slide not in self._held:
             self._held[slide] = np.zeros(self._shapes[slide], bool)
-            self._numbers[slide] = np.full((*self._shapes[slide], len(self.images)), np.nan, np.float32)
+            self._numbers[slide] = np.full((*self._shapes[slide], len(self.job.images)), np.nan, np.float32)
         self._held[slide][window.slices] = held
         self._numbers[slide][window.slices] = numbers
         self._done[slide] += 1
         if self._done[slide] == self._totals[slide]:
             held, numbers = self._held.pop(slide), self._numbers.pop(slide)
-            images = {image: numbers[..., i] for i, image in enumerate(self.images)}
+            images = {image: numbers[..., i] for i, image in enumerate(self.job.images)}
             self.made[slide] = self.job.store(slide, held, self.job.looked_at(slide), self.origin, images)
         if self.progress is not None:
             self.progress(slide, self._done[slide], self._totals[slide])

@@ -17,10 +17,12 @@ from msicube.errors import UsageError
 from msicube.preprocess.masks.base import Mask
 from msicube.preprocess.pipeline import Pipeline
 from msicube.store import Study, read_mask
-from msicube.store.draft import location_metadata
+from msicube.store.draft import location_metadata, read_attrs
 from msicube.store.masks import RECORD, write_image
 
 Bools = NDArray[np.bool_]
+#: The attribute of an image that names its mask.
+IMAGE_OF = "msicube_mask_image"
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Job:
     where
         An expression of masks: the pixels to look at.
     images
-        Whether to store the numbers that the mask was decided on.
+        Names of the numbers that the mask is decided on, as far as they are to be stored.
     overwrite
         Whether a mask that was made in another way may be replaced.
     """
@@ -103,7 +105,7 @@ class Job:
     study: Study
     name: str
     where: str
-    images: bool
+    images: tuple[str, ...]
     overwrite: bool
 
     def looked_at(self, slide: str) -> Bools:
@@ -124,6 +126,13 @@ class Job:
         UsageError
             Something else of its name is.
         """
+        for image in self.images:
+            attrs = read_attrs(self.study.location / slide / f"{self.name}_{image}")
+            if attrs is not None and attrs.get(IMAGE_OF) != self.name:
+                raise UsageError(
+                    f"slide {slide} has a variable '{self.name}_{image}' that belongs to no mask '{self.name}': choose "
+                    f"another name"
+                )
         metadata = location_metadata(self.study.location / slide / self.name)
         if metadata is None:
             return None
@@ -158,7 +167,7 @@ class Job:
             record["remark"] = origin.remark
         for image, values in numbers.items():
             name = f"{self.name}_{image}"
-            long_name = {"long_name": f"{image} of mask {self.name}"}
+            long_name = {"long_name": f"{image} of mask {self.name}", IMAGE_OF: self.name}
             write_image(self.study.location, slide, name, values, spec=schema.MASK_IMAGE, attrs=long_name)
         attrs = {"long_name": f"mask {self.name}", RECORD: record}
         write_image(self.study.location, slide, self.name, held, spec=schema.MASK, attrs=attrs)

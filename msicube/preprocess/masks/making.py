@@ -106,7 +106,7 @@ def make_mask(
     if per_slide and fit_slides is not None:
         raise UsageError("per_slide=True fits on each slide by itself: leave out fit_slides=")
     with write_lock(opened.location):
-        job = Job(opened, name, where or ACQUIRED, images, overwrite)
+        job = Job(opened, name, where or ACQUIRED, _images(mask) if images else (), overwrite)
         run = {"scheduler": scheduler, "workers": workers, "progress": progress}
         if isinstance(mask, CoverageMask):
             made = _tidy(job, mask, wanted, progress)
@@ -151,6 +151,12 @@ def _wanted(study: Study, slides: Iterable[str] | None) -> list[str]:
     if unknown:
         raise UnknownSlide(f"{study.path} has no slide {unknown[0]!r}; it has {len(study.slides)} slides")
     return [slide for slide in study.slides if slide in names]
+
+
+def _images(mask: Mask | Pipeline | CoverageMask) -> tuple[str, ...]:
+    """Return the names of the numbers that a mask is decided on."""
+    last = mask.steps[-1] if isinstance(mask, Pipeline) and mask.steps else mask
+    return last.images if isinstance(last, Mask) else ()
 
 
 def _as_pipeline(mask: Mask | Pipeline) -> Pipeline:
@@ -227,10 +233,7 @@ def _all(
             todo.append(slide)
         else:
             made[slide] = present
-    last = pipeline.steps_[-1]
-    assert isinstance(last, Mask)
-    images = last.images if job.images else ()
-    return made | decide_slides(job, todo, pipeline.chain, images, origin, **run)
+    return made | decide_slides(job, todo, pipeline.chain, origin, **run)
 
 
 def _tidy(
