@@ -70,7 +70,7 @@ def blocks(path: Path) -> Any:
 
 
 def exact(path: Path, target: Path) -> float:
-    """Return the subspace by a covariance in float64, about the mean that a first pass found."""
+    """Find the true subspace: the covariance in float64, about the mean that a pass before found."""
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in blocks(path)) / (SLIDES * SHAPE[0] * SHAPE[1])
     scatter = np.zeros((CHANNELS, CHANNELS))
     with CpuClock() as clock:
@@ -150,7 +150,7 @@ def run(work: Path) -> None:
     if not (study / "zarr.json").exists():
         build(study)
     cases: list[tuple[str, Any, tuple[Any, ...]]] = [
-        ("exact: float64, two passes", exact, ()),
+        ("in float64 about a known mean", exact, ()),
         ("plain streamed covariance in NumPy", plain, ()),
         ("msicube: covariance", ours, ("covariance", None)),
         ("msicube: covariance, float64", ours, ("covariance", "float64")),

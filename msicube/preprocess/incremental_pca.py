@@ -74,6 +74,7 @@ class IncrementalPCA(Step):
     components_: FloatArray
     mean_: FloatArray
     explained_variance_: FloatArray
+    noise_variance_: float
     n_samples_seen_: int
     n_nonfinite_: int
     batch_size_: int
@@ -169,6 +170,12 @@ class IncrementalPCA(Step):
         return Channels.numbered("PC", len(self.components_), start=1)
 
     def _update(self, batch: NDArray[Any]) -> None:
+        least = max(2, self.n_components)
+        if not hasattr(self, "components_") and len(batch) < least:
+            raise UsageError(
+                f"IncrementalPCA(n_components={self.n_components}): the first batch has {len(batch)} finite spectra, "
+                f"at least {least} are needed"
+            )
         if not hasattr(self, "_model"):
             self._model = self._new_model()
         # A copy, because scikit-learn centres it in place.
@@ -177,9 +184,8 @@ class IncrementalPCA(Step):
             self._model.partial_fit(batch, check_input=False)
         for name in (*self.learned_arrays, "noise_variance_", "n_samples_seen_"):
             value = getattr(self._model, name)
-            setattr(
-                self, name, np.asarray(value, np.float64) if name in self.learned_arrays else value.item()
-            )
+            setattr(self, name, np.asarray(value, np.float64) if name in self.learned_arrays else value)
+        self.noise_variance_, self.n_samples_seen_ = float(self.noise_variance_), int(self.n_samples_seen_)
 
     def _new_model(self) -> SklearnIncrementalPCA:
         """Return scikit-learn's estimator, with what was learned before this object was saved and loaded."""

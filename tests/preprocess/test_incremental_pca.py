@@ -101,6 +101,12 @@ def test_what_it_refuses(slide: Any) -> None:
         IncrementalPCA(5, batch_size=4).fit(slide.X)
     with pytest.raises(UsageError, match="between 1 and the 40 channels"):
         IncrementalPCA(41).fit(slide.X)
+    for n, X in ((3, slide.X[:2]), (1, slide.X[:1])):
+        with pytest.raises(
+            UsageError, match=f"the first batch has {len(X)} finite spectra, at least {max(2, n)}"
+        ):
+            IncrementalPCA(n).fit(X)
+    assert IncrementalPCA(2).fit(slide.X[:2]).noise_variance_ == 0.0
     model = IncrementalPCA(2).partial_fit(slide.X)
     with pytest.raises(UsageError, match="X has 3 channels, the batches before had 40"):
         model.partial_fit(slide.X[:, :3])
