@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-CASES = ("chain", "codecs", "emsc", "ftir", "imzml", "imzml10", "index")
+CASES = ("chain", "codecs", "emsc", "ftir", "imzml", "imzml10", "index", "pca")
 
 
 def case(name: str) -> Callable[[Path], None]:

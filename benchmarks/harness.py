@@ -86,6 +86,19 @@ class Clock:
         self.seconds = time.perf_counter() - self._start
 
 
+class CpuClock:
+    """Measures the processor seconds of this process, all threads together, in a ``with`` block."""
+
+    seconds: float
+
+    def __enter__(self) -> CpuClock:
+        self._start = time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.process_time() - self._start
+
+
 def machine() -> str:
     """Name the machine: processor, cores, memory, Python."""
     model = platform.processor() or platform.machine()

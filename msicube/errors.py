@@ -7,6 +7,7 @@
     │   ├── AxisRequired       processed data and no axis law; the message suggests one
     │   ├── AxisMismatch       slides on different spectral axes where one is needed
     │   ├── MemoryLimitError   the work cannot be done inside the memory limit; both numbers are given
+    │   ├── NoFiniteSpectrum   a fit on data that hold no spectrum, or none without a NaN or an infinity
     │   ├── RecipeError        a recipe with an unknown key, a missing key or a wrong value
     │   └── LeakageError       a fit that would see slides held out for testing
     ├── SourceError            something about a source file
@@ -49,6 +50,10 @@ class AxisMismatch(UsageError):
 
 class MemoryLimitError(UsageError):
     """The work cannot be done inside the memory limit."""
+
+
+class NoFiniteSpectrum(UsageError):
+    """A fit was given no spectrum, or none without a NaN or an infinity."""
 
 
 class RecipeError(UsageError):

@@ -34,10 +34,20 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return str(value)
 
 
+def _parse_where(text: str) -> None:
+    from msicube.store import parse_where
+
+    parse_where(text)
+
+
 SIZE = _Parsed("size", parse_bytes)
 AXIS_LAW = _Parsed("law", AxisLaw.parse)
 RANGE = _Parsed("range", parse_range)
+MASKS = _Parsed("expression", _parse_where)
 
+where_option = click.option(
+    "--where", type=MASKS, help='Only these pixels: names of masks joined by & | ~, such as "tissue & ~dead".'
+)
 scheduler_option = click.option(
     "--scheduler",
     default="threads",

@@ -33,7 +33,11 @@ def _print(path: str, document: dict[str, Any]) -> None:
     print_table(path, ("", ""), [(key, value) for key, value in _flat(document)])
     if slides:
         columns = list(dict.fromkeys(key for row in slides for key in row))
-        print_table("slides", columns, [[row.get(key) for key in columns] for row in slides])
+        print_table("slides", columns, [[_cell(row.get(key)) for key in columns] for row in slides])
+
+
+def _cell(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _is_source(path: Path) -> bool:
@@ -89,6 +93,7 @@ def _slide(study: Study, name: str) -> dict[str, Any]:
         "axis": f"{axis[0]:.6g} to {axis[-1]:.6g}, {attrs['axis']['law']}",
         "dtype": cube.dtype.name,
         "tile": "x".join(map(str, cube.tile)),
+        "masks": study.masks(name)[1:],
         **attrs["sample"],
     }
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "export": "export",
     "info": "info",
     "validate": "validate",
+    "mask": "mask",
     "fit": "fit",
     "apply": "apply",
     "train": "train",

@@ -7,9 +7,20 @@ from msicube.preprocess.baseline import ALSBaseline, PolynomialBaseline, SNIPBas
 from msicube.preprocess.emsc import EMSC
 from msicube.preprocess.emsc_interferents import InterferentModel
 from msicube.preprocess.emsc_vapour import WaterVapour
+from msicube.preprocess.incremental_pca import IncrementalPCA
 from msicube.preprocess.intensity import Log1p, Sqrt
 from msicube.preprocess.kept import clear_statistics
 from msicube.preprocess.lazy import TransformedStudy
+from msicube.preprocess.masks import (
+    BandMask,
+    CoverageMask,
+    DeadPixelMask,
+    OutlierMask,
+    ParaffinMask,
+    TICMask,
+    TissueMask,
+    make_mask,
+)
 from msicube.preprocess.materialise import apply
 from msicube.preprocess.mie import MieEMSC
 from msicube.preprocess.normalize import (
@@ -33,13 +44,19 @@ __all__ = [
     "EMSC",
     "PCA",
     "ALSBaseline",
+    "BandMask",
+    "CoverageMask",
     "Crop",
+    "DeadPixelMask",
+    "IncrementalPCA",
     "InterferentModel",
     "Log1p",
     "MedianNormalize",
     "MieEMSC",
     "MinMaxNormalize",
     "NotFittedError",
+    "OutlierMask",
+    "ParaffinMask",
     "PeakAlign",
     "PeakPick",
     "Pipeline",
@@ -53,11 +70,14 @@ __all__ = [
     "Sqrt",
     "Standardize",
     "Step",
+    "TICMask",
     "TICNormalize",
+    "TissueMask",
     "TopHatBaseline",
     "TransformedStudy",
     "VectorNormalize",
     "WaterVapour",
     "apply",
     "clear_statistics",
+    "make_mask",
 ]

@@ -28,9 +28,11 @@ from msicube.preprocess.datasets import Where, require_columns
 from msicube.preprocess.engine import Progress
 from msicube.preprocess.fitting import Fit, fit_more, fit_steps
 from msicube.preprocess.inputs import ArraySource, source_of
+from msicube.preprocess.inverse import Inverse
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
+from msicube.preprocess.sources import Source
 from msicube.preprocess.studies import chosen_slides
 from msicube.scheduling import SchedulerLike
 from msicube.store import Study
@@ -116,6 +118,18 @@ class Transformer(TransformerMixin, BaseEstimator):
             A parameter that does not fit the data, a missing label or mask, or no finite spectrum.
         """
         source = source_of(X, y, slides=slides, where=where, allow_test=allow_test)
+        return self.fit_source(source, cache=cache, scheduler=scheduler, workers=workers, progress=progress)
+
+    def fit_source(
+        self,
+        source: Source,
+        *,
+        cache: bool | None = None,
+        scheduler: SchedulerLike = "threads",
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn from a source of spectra: what ``fit`` does with the source that it makes of its arguments."""
         steps = self._new_steps()
         fit = fit_steps(steps, source, cache=cache, scheduler=scheduler, workers=workers, progress=progress)
         self._finish(steps, fit)
@@ -232,6 +246,28 @@ class Transformer(TransformerMixin, BaseEstimator):
             )
         # By name, at run time: this layer lies below torch's and never imports it.
         return import_module("msicube.stream.torch_chain").to_torch(self)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Map features back to spectra.
+
+        Parameters
+        ----------
+        X
+            What ``transform`` gave: an ``(n, features)`` array, a dataset with the variable ``features``, or a mapping
+            of slide to such datasets.
+
+        Returns
+        -------
+        ndarray, xarray.Dataset or RestoredStudy
+            ``(n, channels)`` spectra; a dataset with the variable ``intensity``, lazy; or a mapping of these.
+
+        Raises
+        ------
+        UsageError
+            A step cannot be undone; the message names it.
+        """
+        self.check_fitted()
+        return Inverse.of(self._fitted_steps(), self.channels_in)(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the name of each feature: ``mz 760.5`` for a channel, ``PC1`` for a component.
@@ -446,6 +482,13 @@ class Step(Transformer):
         self.n_irregular_ = None
         self._channels = channels
 
+    def reads(self) -> Affine | None:
+        """Return the choice of the channels that the step looks at, or None for all.
+
+        What it asks for in ``request`` and its kernel then see these channels only, and the others need not be read.
+        """
+        return None
+
     def request(self) -> Request | None:
         """Return the statistic of the input that is needed first, or None."""
         return None
@@ -465,6 +508,10 @@ class Step(Transformer):
 
     def as_affine(self) -> Affine | None:
         """Return the fitted step as an affine map, if it is one; it is then folded with its neighbours."""
+        return None
+
+    def inverse_stage(self) -> Stage | None:
+        """Return what maps the features of the fitted step back to what came in, or None where that is lost."""
         return None
 
     def channels_out(self) -> Channels:

@@ -120,23 +120,31 @@ def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if np.result_type(dtype, np.float32).itemsize > 4 else np.dtype(np.float32)
 
 
-def chain_of(steps: Sequence[Step], n_in: int) -> Chain:
-    """Fold fitted steps into a chain.
+def chain_of(steps: Sequence[Step], n_in: int, *, before: Step | None = None) -> Chain:
+    """Fold fitted steps into a chain, which ends with the channels that the step ``before`` which it stands looks at.
 
     Neighbouring affine steps become one map. A choice of channels moves in front of the steps that treat every value
     by itself; where it reaches the start, only those channels have to be read.
     """
     stages: list[Stage] = []
     for step in steps:
-        affine = step.as_affine()
-        if affine is None:
-            stages.append(step)
-        elif stages and isinstance(stages[-1], Affine):
-            stages[-1] = stages[-1].then(affine)
-        else:
-            stages.append(affine)
+        for stage in (step.reads(), step.as_affine() or step):
+            _fold(stages, stage)
+    n_out = steps[-1].n_features_out_ if steps else n_in
+    chosen = None if before is None else before.reads()
+    if chosen is not None:
+        _fold(stages, chosen)
+        n_out = chosen.n_out
     columns = _choose_early(stages)
-    return Chain(n_in, steps[-1].n_features_out_ if steps else n_in, tuple(stages), columns)
+    return Chain(n_in, n_out, tuple(stages), columns)
+
+
+def _fold(stages: list[Stage], stage: Stage | None) -> None:
+    """Append a stage; an affine one becomes part of an affine one before it."""
+    if isinstance(stage, Affine) and stages and isinstance(stages[-1], Affine):
+        stages[-1] = stages[-1].then(stage)
+    elif stage is not None:
+        stages.append(stage)
 
 
 def _choose_early(stages: list[Stage]) -> NDArray[np.intp] | None:

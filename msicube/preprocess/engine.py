@@ -156,8 +156,9 @@ def _graph(
 ) -> tuple[dict[Any, Any], dict[Hashable, str], Hashable]:
     """Return the Dask graph of a pass, what each leaf of it is a piece of, and the key of its result."""
     token = uuid4().hex
-    chain_key = f"chain-{token}"
-    graph: dict[Any, Any] = {chain_key: chain}
+    # Once in the graph, not in every task: both may hold matrices.
+    chain_key, request_key = f"chain-{token}", f"request-{token}"
+    graph: dict[Any, Any] = {chain_key: chain, request_key: request}
     leaves: dict[Hashable, str] = {}
     roots: list[Hashable] = []
     for slide in source.pieces(request.by):
@@ -172,7 +173,7 @@ def _graph(
         if own is not chain:
             own_key = f"chain-{name}"
             graph[own_key] = own
-        keys = _slide_graph(graph, slide, request, own_key, name)
+        keys = _slide_graph(graph, slide, request_key, own_key, name)
         leaves.update(dict.fromkeys(keys, slide.name))
         root = _merge_tree(graph, keys, f"slide-{name}")
         if kept is not None and slide.name in kept.entries:
@@ -183,7 +184,7 @@ def _graph(
 
 
 def _slide_graph(
-    graph: dict[Any, Any], slide: SlidePieces, request: Request, chain_key: str, token: str
+    graph: dict[Any, Any], slide: SlidePieces, request_key: str, chain_key: str, token: str
 ) -> list[Hashable]:
     """Add the tasks of a slide's pieces to a graph and return their keys."""
     mask_key = None
@@ -195,7 +196,7 @@ def _slide_graph(
     for number, piece in enumerate(slide.pieces):
         key = ("piece-" + token, number)
         chunk_key = None if slide.chunks is None else slide.chunks[number]
-        graph[key] = (gather, piece, request, chain_key, chunk_key, mask_key)
+        graph[key] = (gather, piece, request_key, chain_key, chunk_key, mask_key)
         keys.append(key)
     return keys
 

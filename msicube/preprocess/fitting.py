@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from msicube.errors import UsageError
+from msicube.errors import NoFiniteSpectrum, UsageError
 from msicube.preprocess.affine import Affine
 from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
@@ -122,7 +122,7 @@ def fit_steps(
         request = step.request()
         while request is not None:
             if known is None or not known.request.covers(request):
-                chain = chain_of(steps[:number], source.channels.n)
+                chain = chain_of(steps[:number], source.channels.n, before=step)
                 wanted = _shared(request, steps[number:])
                 kept = kept_of_pass(source, chain, wanted) if wants_cache(cache) else None
                 tally = run_pass(
@@ -228,8 +228,8 @@ def _statistic(tally: Tally, source: Source) -> Statistic:
     where = f"slides {', '.join(source.slides[:5])}" if source.slides else "X"
     if tally.statistic is None:
         inside = "" if source.where is None else f" and inside where= ({source.where})"
-        raise UsageError(f"{where}: no pixel is acquired{inside}, there is nothing to fit on")
-    raise UsageError(
+        raise NoFiniteSpectrum(f"{where}: no pixel is acquired{inside}, there is nothing to fit on")
+    raise NoFiniteSpectrum(
         f"{where}: all {tally.statistic.n_nonfinite} spectra hold a NaN or an infinity where a step is fitted on them; "
         f"a step before it may have made them"
     )

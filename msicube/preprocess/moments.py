@@ -14,7 +14,7 @@ COMPSTAT 1982, 30-41; for covariances: P. Pebay, Sandia report SAND2008-6212 (20
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from msicube.preprocess.affine import Affine
 
 FloatArray = NDArray[np.float64]
+#: Squares below this lose digits in float32, or vanish.
+_SMALLEST = 1e-30
 
 
 class Statistic(Protocol):
@@ -205,7 +207,24 @@ class Covariance:
 
     @classmethod
     def from_block(cls, block: NDArray[Any], labels: Any = None) -> Covariance:
-        """Return the covariance of a block ``(n, channel)``; labels do not matter to it."""
+        """Return the covariance of a block ``(n, channel)``; labels do not matter to it.
+
+        The deviations from the block's mean are multiplied in the type of the block, which for float32 is twice as fast
+        and rounds each sum over a block to about 1e-6 of its size; everything else is float64.
+        """
+        block, n_nonfinite = finite_spectra(block)
+        if block.dtype == np.float32 and len(block):
+            n, mean = len(block), block.sum(axis=0, dtype=np.float64) / len(block)
+            deviation = block - mean.astype(np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):
+                product = deviation.T @ deviation
+            if _SMALLEST < product.diagonal().max() < np.inf:
+                return cls(n, mean, product.astype(np.float64), n_nonfinite)
+        return replace(cls.from_block_exactly(block), n_nonfinite=n_nonfinite)
+
+    @classmethod
+    def from_block_exactly(cls, block: NDArray[Any], labels: Any = None) -> Covariance:
+        """Return the covariance of a block, multiplied in float64."""
         block, n_nonfinite = finite_spectra(block)
         n, n_channels = block.shape
         if n == 0:

@@ -70,6 +70,7 @@ def moments(by: str | None = None) -> Request:
     return Request("moments", ClassMoments.from_block, by)
 
 
-def covariance() -> Request:
-    """Ask for the covariance of the channels."""
-    return Request("covariance", Covariance.from_block, quadratic=True)
+def covariance(*, exactly: bool = False) -> Request:
+    """Ask for the covariance of the channels, multiplied in float64 where ``exactly`` is said."""
+    measure = Covariance.from_block_exactly if exactly else Covariance.from_block
+    return Request("covariance", measure, quadratic=True)

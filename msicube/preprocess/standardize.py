@@ -127,6 +127,15 @@ class Standardize(Step):
             centre=mean if self.with_mean else np.zeros(n), weight=1 / scale if self.with_std else np.ones(n)
         )
 
+    def inverse_stage(self) -> Affine:
+        """Return ``z * scale + mean``."""
+        n = len(self.mean_)
+        return Affine.diagonal(
+            centre=np.zeros(n),
+            weight=self.scale_ if self.with_std else np.ones(n),
+            offset=self.mean_ if self.with_mean else np.zeros(n),
+        )
+
 
 def constant(total: Moments) -> NDArray[Any]:
     """Return which channels do not vary by more than rounding can explain.

@@ -174,7 +174,9 @@ class CubeArray:
                 f"{window} is empty or leaves slide {self.slide} of {self.shape[0]} x {self.shape[1]} pixels"
             )
         if isinstance(channels, np.ndarray):
-            return self._read_listed(window, channels, out)
+            if not _is_run(channels):
+                return self._read_listed(window, channels, out)
+            channels = slice(int(channels[0]), int(channels[-1]) + 1)
         start, stop, _ = (channels or slice(None)).indices(self.shape[2])
         if out is None:
             out = np.empty((*window.shape, max(0, stop - start)), self.dtype)
@@ -268,6 +270,11 @@ class CubeArray:
             index = self.layout.read_index(shard_location(self.location, self.layout, tile).source())
             self._indexes[key] = index
         return index
+
+
+def _is_run(channels: NDArray[np.intp]) -> bool:
+    """Return whether channels are listed as a slice would name them."""
+    return bool(len(channels) and channels[0] >= 0 and (np.diff(channels) == 1).all())
 
 
 def shard_location(array: Location, layout: ShardLayout, window: Window) -> Location:

@@ -18,6 +18,8 @@ from msicube.tiling import image_chunks
 
 #: The mask that every slide has, and that every other lies within.
 ACQUIRED = "acquired"
+#: The attribute of a mask that says how it was made.
+RECORD = "msicube_mask"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _RESERVED = frozenset({*schema.BY_NAME, *(dim for spec in schema.SPECS for dim in spec.dims), "peaks"})
 _LONGEST = 1000

@@ -19,6 +19,7 @@ from msicube.readers.resampled import resampled
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store.cube import CubeArray
 from msicube.store.draft import location_metadata
+from msicube.store.mask_checks import mask_problems, mask_schema_problems
 from msicube.store.peak_checks import PeakCheck, peak_checks, peak_problems, peak_schema_problems
 from msicube.store.stored_reader import StoredReader, stored_bins
 from msicube.store.study import Study
@@ -152,6 +153,7 @@ def _schema_problems(study: Study, name: str) -> Iterator[str]:
             dims=tuple(metadata.get("dimension_names") or ()), dtype=np.dtype(metadata["data_type"])
         )
     yield from peak_schema_problems(study, name)
+    yield from mask_schema_problems(study, name)
     law = study.slide_attrs[name].get("axis", {}).get("law")
     binned = study.modality == "msi" and law != OBSERVED
     for edge in ("channel_lower", "channel_upper"):
@@ -178,6 +180,7 @@ def _tile_problems(
     if reader is not None:
         problems += _source_problems(study, name, cube, index, reader)
     problems += peak_problems(study, name, reader)
+    problems += mask_problems(study, name, acquired)
     if problems:
         return problems
     expected, origin = (reader, "the source") if reader else (_from_peaks(study, name), "the slide's peaks")

@@ -127,6 +127,7 @@ def test_help_lists_the_commands() -> None:
         "validate",
         "fit",
         "apply",
+        "mask",
         "train",
         "report",
         "rebin",

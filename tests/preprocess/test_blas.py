@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -39,4 +41,22 @@ def test_an_error_gives_the_threads_back() -> None:
     before = threads()
     with pytest.raises(np.linalg.LinAlgError), one_blas_thread():
         np.linalg.inv(np.zeros((2, 2)))
+    assert threads() == before
+
+
+def test_blocks_that_overlap_keep_the_limit_until_the_last_ends() -> None:
+    before, inside, first_left = threads(), Event(), Event()
+
+    def late() -> set[int]:
+        with one_blas_thread():
+            inside.set()
+            first_left.wait(10)
+            return threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_blas_thread():
+            found = pool.submit(late)
+            inside.wait(10)
+        first_left.set()
+        assert found.result() == {1}
     assert threads() == before

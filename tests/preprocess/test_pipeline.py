@@ -139,7 +139,7 @@ def test_the_size_of_strips_and_blocks_changes_no_more_than_rounding(
     other = chain(30).fit(study)
     assert other.fingerprint() != expected.fingerprint()
     np.testing.assert_allclose(other.steps_[2].mean_, expected.steps_[2].mean_, rtol=1e-12)
-    np.testing.assert_allclose(other.steps_[4].components_, expected.steps_[4].components_, atol=1e-10)
+    np.testing.assert_allclose(other.steps_[4].components_, expected.steps_[4].components_, atol=1e-6)
 
 
 def test_the_chain_of_the_paper_takes_two_passes(study: Study, chain: Any) -> None:
