@@ -39,15 +39,16 @@ class AxisPlan:
         AxisRequired
             The source is ragged and no law was chosen; the message suggests one.
         """
-        if survey is None:
+        if reader.info.axis is not None:
             return reader
         if self.bins is not None and self.law is not None:
             return reader.with_axis(self.bins, self.law)
-        if survey.common_axis is not None:
+        if survey is not None and survey.common_axis is not None:
             return reader.with_axis(SpectralBins.observed(survey.common_axis), OBSERVED)
+        hint = "" if survey is None else f". The observed spacing suggests {survey.suggestion}"
         raise AxisRequired(
             f"{reader.info.name} is processed: every spectrum has its own m/z values, and a study needs one axis. "
-            f"Choose it with --mz-axis (mz_axis=): {LAWS_HELP}. The observed spacing suggests {survey.suggestion}"
+            f"Choose it with --mz-axis (mz_axis=): {LAWS_HELP}{hint}"
         )
 
 
@@ -55,6 +56,7 @@ def plan_axis(
     sources: Mapping[str, tuple[Callable[[], CubeReader], AxisSurvey | None]],
     mz_axis: str | None,
     study: Study | None,
+    mz_range: tuple[float, float] | None = None,
 ) -> AxisPlan:
     """Choose the axis of the ragged sources.
 
@@ -66,11 +68,13 @@ def plan_axis(
         The law that the user asked for.
     study
         What is there already: its axis is taken over as it is stored, so that all slides share one.
+    mz_range
+        First and last m/z of the axis; those of the sources by default.
 
     Raises
     ------
     AxisMismatch
-        The study is on another law than the one asked for.
+        The study is on another law, or another range, than the one asked for.
     UsageError
         No such law, or nothing to build an axis from.
     """
@@ -78,9 +82,9 @@ def plan_axis(
     ragged = {name: (opened, survey) for name, (opened, survey) in sources.items() if survey is not None}
     if not ragged:
         return AxisPlan()
-    stored = _stored_axis(study, law)
-    if stored is not None:
-        return stored
+    known = known_axis(mz_axis, study, mz_range)
+    if known is not None:
+        return known
     if law is None:
         return AxisPlan()
     if law.kind == "union":
@@ -93,6 +97,39 @@ def plan_axis(
     if not np.isfinite([lowest, highest]).all():
         raise UsageError(f"there is no peak in {', '.join(ragged)}: an axis cannot be made from nothing")
     return AxisPlan(str(law), law.bins(float(lowest), float(highest)))
+
+
+def known_axis(
+    mz_axis: str | None, study: Study | None, mz_range: tuple[float, float] | None = None
+) -> AxisPlan | None:
+    """Return the axis where it is known before any source is opened: stored, of a given range, or a list of peaks.
+
+    Raises
+    ------
+    AxisMismatch
+        The study is on another law, or another range, than the one asked for.
+    UsageError
+        No such law, or a range that the law does not take.
+    """
+    law = AxisLaw.parse(mz_axis) if mz_axis else None
+    if mz_range is not None and (law is None or law.kind in ("peaks", "union")):
+        raise UsageError(
+            f"a range of m/z (--mz-range, mz_range=) makes an axis only together with one of the laws da, ppm, tof, "
+            f"orbitrap and fticr (--mz-axis, mz_axis=), not with {law or 'none'}"
+        )
+    stored = _stored_axis(study, law)
+    given = law.bins(*mz_range) if law is not None and mz_range is not None else None
+    if stored is not None and stored.bins is not None:
+        if given is not None and not np.array_equal(given.centres, stored.bins.centres):
+            ends = stored.bins.lower[0], stored.bins.upper[-1]
+            raise AxisMismatch(
+                f"the study's axis reaches from m/z {ends[0]:.6g} to {ends[1]:.6g}, {given.lower[0]:.6g} to "
+                f"{given.upper[-1]:.6g} was asked for: leave the range out, or use another study"
+            )
+        return stored
+    if law is not None and law.kind == "peaks":
+        return AxisPlan(str(law), law.bins(0, 0))
+    return None if given is None else AxisPlan(str(law), given)
 
 
 def _stored_axis(study: Study | None, asked: AxisLaw | None) -> AxisPlan | None:

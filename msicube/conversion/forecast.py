@@ -19,7 +19,10 @@ from msicube.conversion.sources import (
     surveys_of,
 )
 from msicube.conversion.work import Options, affordable, memory_needed, plan_slide
+from msicube.errors import UsageError
 from msicube.readers import find_sources
+from msicube.remote import shown
+from msicube.remote.listing import is_remote
 from msicube.samples import read_samples
 from msicube.store import Location, Study
 from msicube.store.draft import work_folder
@@ -122,6 +125,7 @@ def plan(
     study: str | os.PathLike[str],
     *,
     mz_axis: str | None = None,
+    mz_range: tuple[float, float] | None = None,
     samples: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
     memory_limit: str | int = "2 GiB",
     shard_size: str | int = "64 MiB",
@@ -138,7 +142,7 @@ def plan(
 
     Parameters
     ----------
-    sources, study, mz_axis, samples, memory_limit, shard_size, codec, keep_peaks, workers, storage_options
+    sources, study, mz_axis, mz_range, samples, memory_limit, shard_size, codec, keep_peaks, workers, storage_options
         As for :func:`msicube.convert`.
     on_error
         As for :func:`msicube.convert`; by default what is wrong with a source is in its row.
@@ -148,7 +152,11 @@ def plan(
     ConversionPlan
         One row per slide: status, shape, axis, tiles, size before compression, memory.
     """
-    found = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
+    named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    remote = [str(source) for source in named if is_remote(source)]
+    if remote:
+        raise UsageError(f"{shown(remote[0])} is not here, and a plan needs the files: download them first")
+    found = find_sources(named)
     location = Location.of(study, storage_options)
     options = Options.of(
         location,
@@ -164,7 +172,7 @@ def plan(
     )
     existing = find_study(location)
     items = survey_sources(found, existing, options, on_error)
-    axis = plan_axis(surveys_of(items), mz_axis, existing)
+    axis = plan_axis(surveys_of(items), mz_axis, existing, mz_range)
     rows = tuple(_forecast(item, axis, existing, options, on_error) for item in items)
     return ConversionPlan(location.url, rows, tuple(sample_remarks(items, options)))
 

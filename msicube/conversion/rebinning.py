@@ -130,6 +130,7 @@ def _rebin_one(
             options,
             sample=dict(attrs["sample"]),
             checksums=reader.verify(),
+            origin=attrs.get("origin", {}),
         )
         gone = _features(study, name)
         row = write_slide(plan, row, options)

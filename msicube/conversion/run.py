@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from msicube.codecs import DEFAULT_CODEC
 from msicube.conversion.axis_plan import AxisPlan, plan_axis
+from msicube.conversion.downloads import sources_here
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.slide import Progress
 from msicube.conversion.sources import (
@@ -21,8 +22,9 @@ from msicube.conversion.sources import (
     surveys_of,
 )
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
-from msicube.errors import CorruptSource
+from msicube.errors import CorruptSource, DownloadError
 from msicube.readers import CubeReader, find_sources
+from msicube.remote.pool import DEFAULT_CONNECTIONS
 from msicube.samples import read_samples
 from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
@@ -36,6 +38,7 @@ def convert(
     study: str | os.PathLike[str],
     *,
     mz_axis: str | None = None,
+    mz_range: tuple[float, float] | None = None,
     samples: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
     memory_limit: str | int = "2 GiB",
     shard_size: str | int = "64 MiB",
@@ -46,6 +49,8 @@ def convert(
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    downloads: str | os.PathLike[str] | None = None,
+    connections: int = DEFAULT_CONNECTIONS,
     progress: Progress | None = None,
 ) -> ConversionReport:
     """Write spectral images into a study, one shard at a time.
@@ -53,11 +58,15 @@ def convert(
     Parameters
     ----------
     sources
-        Files or folders; one slide each, named like the file without its ending.
+        Files or folders; one slide each, named like the file without its ending. An address (``https://...``, a prefix
+        of an object store ``s3://...``, a ``.txt`` with one URL a line) is downloaded first, or what is missing of it.
     study
         Path or URL; made where there is none, added to where there is one.
     mz_axis
         Axis law for processed imzML, e.g. ``"ppm:20"``; continuous data keep their own axis.
+    mz_range
+        First and last m/z of that axis; by default the sources' own, which are then looked through first. What lies
+        outside is counted in the report.
     samples
         A samples table: a CSV file with a column ``slide``, or slide name to a mapping. Slides that are in the study
         already get their row again.
@@ -78,7 +87,11 @@ def convert(
     scheduler, workers
         Where tiles are converted; see :mod:`msicube.scheduling`.
     storage_options
-        What fsspec needs for a remote study.
+        What fsspec needs for a remote study, or for sources in an object store.
+    downloads
+        Where sources go that are addresses; ``<study>.downloads`` by default.
+    connections
+        Downloads at once.
     progress
         Called with slide, tiles done and tiles in all.
 
@@ -97,16 +110,22 @@ def convert(
         A slide of this name is in the study from another source.
     StudyLocked
         Another process is writing to the study.
+    RemoteError, DiskSpaceError
+        A source that is an address cannot be downloaded.
 
     Notes
     -----
     Running it again goes on where it stopped. Finished shards are verified, not rewritten.
     """
-    found = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
     location = Location.of(study, storage_options)
+    here = sources_here(sources, location, downloads, connections, storage_options, progress)
+    if here.errors and on_error == "stop":
+        raise DownloadError(next(iter(here.errors.values())))
+    found = find_sources(here.paths)
     options = Options.of(
         location,
         samples=samples if samples is None or isinstance(samples, Mapping) else read_samples(samples),
+        origins=here.origins,
         memory_limit=memory_limit,
         shard_size=shard_size,
         codec=codec,
@@ -120,14 +139,16 @@ def convert(
     with write_lock(location):
         existing = find_study(location)
         items = survey_sources(found, existing, options, on_error)
-        plan = plan_axis(surveys_of(items), mz_axis, existing)
-        rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
-    return ConversionReport(location.url, rows, tuple(sample_remarks(items, options)))
+        plan = plan_axis(surveys_of(items), mz_axis, existing, mz_range)
+        rows = tuple(convert_one(item, plan, existing, options, on_error) for item in items)
+    missing = tuple(SlideReport(Path(path).stem, path, "failed", error=e) for path, e in here.errors.items())
+    return ConversionReport(location.url, rows + missing, (*here.remarks, *sample_remarks(items, options)))
 
 
-def _convert_one(
+def convert_one(
     item: Source, axis: AxisPlan, study: Study | None, options: Options, on_error: str
 ) -> SlideReport:
+    """Write one source into the study, or check that it is there; ``study`` is what was there before."""
     row = SlideReport(item.name, str(item.path), "failed")
     if item.error is None:
         row = guarded(item, on_error, lambda: _write(item, axis, study, options)) or row
@@ -140,7 +161,8 @@ def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) 
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:
         check_present(item, study)
-        _update_sample(item.name, study, options, sample)
+        if options.samples is not None:
+            update_sample(study, item.name, sample)
         return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
     checksums, remarks = _verified(reader, options)
     plan = plan_slide(
@@ -150,6 +172,7 @@ def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) 
         sample=sample,
         checksums=checksums,
         remarks=remarks,
+        origin=options.origins.get(item.name, {}),
     )
     return write_slide(plan, row, options)
 
@@ -169,11 +192,11 @@ def _verified(reader: CubeReader, options: Options) -> tuple[dict[str, str], tup
     return met, (remark,) if missed else ()
 
 
-def _update_sample(name: str, study: Study, options: Options, sample: dict[str, Any]) -> None:
+def update_sample(study: Study, name: str, sample: Mapping[str, Any]) -> None:
     """Give a slide that is there its row of the samples table."""
     attrs = study.slide_attrs[name]
-    if options.samples is not None and attrs.get("sample") != sample:
-        (study.location / name / METADATA).put(group_metadata({**attrs, "sample": sample}))
+    if attrs.get("sample") != sample:
+        (study.location / name / METADATA).put(group_metadata({**attrs, "sample": dict(sample)}))
 
 
 def _source_bytes(path: Path) -> int:

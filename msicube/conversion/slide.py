@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,6 +47,8 @@ class SlidePlan:
         Of the source, as far as they were verified.
     remarks
         What the report says besides the reader's own remarks.
+    origin
+        Where the source was downloaded from; empty where it was not.
     """
 
     name: str
@@ -57,6 +59,7 @@ class SlidePlan:
     sample: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -271,6 +274,7 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
         "source": {**info.source, "verified": plan.checksums},
         "pixel_size": {"y": size.y, "x": size.x, "provenance": size.provenance} if size else None,
         "axis": {"law": info.axis_law},
+        **({"origin": dict(plan.origin)} if plan.origin else {}),
         "conversion": {
             **result.to_json(),
             "channels": plan.tiles.shape[2],

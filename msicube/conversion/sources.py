@@ -47,8 +47,12 @@ class Source:
         return next(reader for reader in self.opener.planes(self.path) if reader.info.name == self.name)
 
 
-def survey_sources(paths: list[Path], study: Study | None, options: Options, on_error: str) -> list[Source]:
+def survey_sources(
+    paths: list[Path], study: Study | None, options: Options, on_error: str, *, axis_known: bool = False
+) -> list[Source]:
     """Open every source and look through its axis; a stack becomes one source for each plane.
+
+    Where the axis is known already (``axis_known``) the m/z values are not looked through.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def survey_sources(paths: list[Path], study: Study | None, options: Options, on_
     opener = Opener(options.on_error)
     items = [Source(path, path.stem, opener) for path in paths]
     _check_names(items)
-    items = [plane for item in items for plane in _planes(item, study, on_error)]
+    items = [plane for item in items for plane in _planes(item, study, on_error, axis_known)]
     _check_names(items)
     return items
 
@@ -103,7 +107,7 @@ def guarded(item: Source, on_error: str, action: Any) -> Any:
         item.seconds += time.perf_counter() - started
 
 
-def _planes(item: Source, study: Study | None, on_error: str) -> list[Source]:
+def _planes(item: Source, study: Study | None, on_error: str, axis_known: bool) -> list[Source]:
     """Open and survey a source; a stack becomes one slide for each plane."""
     readers = guarded(item, on_error, lambda: item.opener.planes(item.path))
     if not readers:
@@ -112,7 +116,7 @@ def _planes(item: Source, study: Study | None, on_error: str) -> list[Source]:
         Source(item.path, reader.info.name, item.opener, seconds=item.seconds / len(readers))
         for reader in readers
     ]
-    for plane in planes:
+    for plane in planes if not axis_known else ():
         guarded(plane, on_error, lambda plane=plane: _survey(plane, study))
     return planes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -214,6 +214,15 @@ class Study(Mapping[str, "xr.Dataset"]):
         if read_attrs(group) is None:
             return None
         return StoredPeaks.open(group, self.small(slide, f"{PEAKS}/offset").astype(np.int64))
+
+    def only(self, slides: Iterable[str]) -> Study:
+        """Return the study as if it held no slides but these; only their metadata are read, now."""
+        part = Study(self.location)
+        attrs = {name: read_attrs(self.location / name) for name in slides}
+        part.__dict__["slide_attrs"] = {
+            name: a for name, a in attrs.items() if a is not None and "msicube" in a
+        }
+        return part
 
     def pipelines(self) -> list[str]:
         """Return the names of the fitted pipelines in the study."""

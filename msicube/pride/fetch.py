@@ -1,0 +1,103 @@
+"""The files of a project in a folder, whole and checked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+from msicube.pride.archive import Archive
+from msicube.pride.project import Project, list_project
+from msicube.pride.report import ProjectReport, ProjectRow
+from msicube.remote import Outcome, RemoteFile, Servers, fetch, fetch_all, place_inside
+from msicube.remote.pool import DEFAULT_CONNECTIONS
+from msicube.remote.transfer import Progress
+
+#: In a folder of downloads: what is no imzML pair.
+OTHERS = "others"
+
+
+def fetch_project(
+    accession: str,
+    folder: str | os.PathLike[str],
+    *,
+    archive: Archive | None = None,
+    match: str | None = None,
+    limit: int | None = None,
+    everything: bool = False,
+    connections: int = DEFAULT_CONNECTIONS,
+    on_download: Progress | None = None,
+) -> ProjectReport:
+    """Download the imzML pairs of a project, or what is missing of them.
+
+    A file is named like its slide, ``<slide>.imzML`` and ``<slide>.ibd``, which is the name that it has in the archive
+    unless that is used twice or not safe. Other files, where they are asked for, go to ``others/`` with their folders.
+
+    Parameters
+    ----------
+    accession
+        Such as ``"PXD001283"``.
+    folder
+        Made where needed. Nothing is ever written outside it.
+    archive
+        Which; PRIDE by default.
+    match, limit
+        Only slides of this pattern, and at most so many.
+    everything
+        Take the files as well that are no imzML pairs.
+    connections
+        Downloads at once.
+    on_download
+        Called as files advance.
+
+    Returns
+    -------
+    ProjectReport
+        One row a slide, and one for each other file.
+
+    Raises
+    ------
+    DiskSpaceError
+        There is not enough room; nothing was downloaded.
+    RemoteError
+        The archive cannot be reached, or has no such project.
+    """
+    archive, place = archive or Archive.of(), Path(folder)
+    with archive.client:
+        project = list_project(accession, archive)
+        pairs = project.chosen(match, limit) if project.pairs or not everything else []
+        others = list(project.others) if everything else list(project.sdrf)
+        work = [item for pair in pairs for item in pair.places(place)]
+        work += [(file, place_of(file, place)) for file in others]
+        found = {
+            outcome.remote.path: outcome
+            for outcome in fetch_all(
+                work, Servers(archive.client), connections=connections, progress=on_download
+            )
+        }
+    rows = [_row(pair.slide, [found[file.path] for file in pair.files]) for pair in pairs]
+    rows += [_row(file.path, [found[file.path]]) for file in others]
+    return ProjectReport(project.accession, str(place), tuple(rows), None, project.odd)
+
+
+def place_of(file: RemoteFile, folder: Path) -> Path:
+    """Return where a file goes that is no imzML pair."""
+    return place_inside(folder, OTHERS, *PurePosixPath(file.path).parts)
+
+
+def read_sdrf(project: Project, folder: Path, servers: Servers) -> dict[str, str]:
+    """Return the text of the project's SDRF files by their path, downloaded where they are not here."""
+    texts = {}
+    for file in project.sdrf:
+        receipt = fetch(file, place_of(file, folder), servers.transport(file.url))
+        texts[file.path] = receipt.path.read_text(encoding="utf-8-sig", errors="replace")
+    return texts
+
+
+def _row(name: str, outcomes: list[Outcome]) -> ProjectRow:
+    errors = [str(outcome.error) for outcome in outcomes if outcome.error]
+    return ProjectRow(
+        name,
+        "failed" if errors else "downloaded",
+        source_bytes=sum(outcome.receipt.size for outcome in outcomes if outcome.receipt),
+        error="; ".join(errors) or None,
+    )
