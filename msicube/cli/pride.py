@@ -58,7 +58,7 @@ def list_command(accession: str, token_file: Path | None, as_json: bool) -> None
     from msicube.pride import list_project
 
     archive = _archive(token_file)
-    with archive.client:
+    with archive:
         project = list_project(accession, archive)
     if as_json:
         print_json(project.to_dict())

@@ -47,7 +47,7 @@ class Checksum:
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that speaks PRIDE's interface.
+    """An archive that speaks PRIDE's interface; as a context manager it lets its connections go at the end.
 
     Attributes
     ----------
@@ -86,6 +86,13 @@ class Archive:
                 )
         client = HttpClient(patience or Patience(), Token(token.strip(), api) if token else None)
         return cls(api.rstrip("/"), files.rstrip("/"), client)
+
+    def __enter__(self) -> Archive:
+        self.client.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
 
     def project(self, accession: str) -> dict[str, Any]:
         """Return what the archive says of a project.

@@ -24,7 +24,7 @@ from msicube.pride.axis import axis_of
 from msicube.pride.card import write_card
 from msicube.pride.cluster import flow_on_cluster
 from msicube.pride.fetch import read_sdrf
-from msicube.pride.flow import Handled, Plan, Runner, flow
+from msicube.pride.flow import Handled, Plan, Runner, drop, flow
 from msicube.pride.labels import Labels, read_labels
 from msicube.pride.project import Project, list_project
 from msicube.pride.report import ProjectReport, ProjectRow
@@ -148,7 +148,7 @@ def convert_project(
         workers=workers,
         progress=on_tile,
     )
-    with archive.client, write_lock(location):
+    with archive, write_lock(location):
         project = list_project(accession, archive)
         pairs = project.chosen(match, limit)
         labels = read_labels(
@@ -176,12 +176,14 @@ def convert_project(
         )
         write_card(location, project, labels, report)
         if stream:
-            _sweep(place)
+            _sweep(place, [pair for pair in pairs if pair.slide not in {row.slide for row in report.failed}])
     return report
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the folder of downloads where nothing is left in it."""
+def _sweep(folder: Path, done: Sequence[RemotePair]) -> None:
+    """Remove what killed runs left of slides that are done, and the folder of downloads where nothing else is in it."""
+    for pair in done:
+        drop(pair, folder)
     for place in (folder / RECEIPTS, folder):
         with suppress(OSError):
             place.rmdir()

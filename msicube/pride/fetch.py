@@ -62,7 +62,7 @@ def fetch_project(
         The archive cannot be reached, or has no such project.
     """
     archive, place = archive or Archive.of(), Path(folder)
-    with archive.client:
+    with archive:
         project = list_project(accession, archive)
         pairs = project.chosen(match, limit) if project.pairs or not everything else []
         others = list(project.others) if everything else list(project.sdrf)

@@ -241,14 +241,15 @@ def run_action(
 ) -> Handled:
     """Hand a slide that has arrived to the action, and remove its files where they are not to stay."""
     started = time.perf_counter()
+    result, failed = None, None
     try:
         result = action(pair, fetched)
     except MSICubeError as error:
-        return Handled(pair, None, error, download_seconds, time.perf_counter() - started)
-    finally:
-        if not plan.keep:
-            drop(pair, plan.folder)
-    return Handled(pair, result, None, download_seconds, time.perf_counter() - started)
+        failed = error
+    # Not after anything else, such as Ctrl-C: then the next run goes on with the files.
+    if not plan.keep:
+        drop(pair, plan.folder)
+    return Handled(pair, result, failed, download_seconds, time.perf_counter() - started)
 
 
 #: Gives slides to an action, here or on a cluster.

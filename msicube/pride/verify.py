@@ -91,7 +91,7 @@ def verify_study(
             state for name, origin in origins.items() for state in _against_files(name, origin, Path(files))
         ]
     asked = archive or Archive.of()
-    with asked.client:
+    with asked:
         projects = {accession: list_project(accession, asked) for accession in accessions}
     listed = {accession: _by_path(project) for accession, project in projects.items()}
     return [state for name, origin in origins.items() for state in _against_archive(name, origin, listed)]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -124,6 +124,10 @@ class _Places:
     def notes(self) -> Path:
         return self.target.parent / RECEIPTS / f"{self.target.name}{PART}.json"
 
+    @property
+    def lock(self) -> Path:
+        return self.target.parent / RECEIPTS / f"{self.target.name}.lock"
+
     def discard(self) -> None:
         """Throw away what has come so far."""
         self.part.unlink(missing_ok=True)
@@ -133,7 +137,7 @@ class _Places:
 def here(target: Path) -> int:
     """Return how many bytes of a file are here already, whole or in part."""
     for path in (target, _Places(target).part):
-        if path.is_file():
+        with suppress(OSError):  # a part can become the whole while we look
             return path.stat().st_size
     return 0
 
@@ -143,6 +147,7 @@ def forget(target: Path) -> None:
     places = _Places(target)
     target.unlink(missing_ok=True)
     places.receipt.unlink(missing_ok=True)
+    places.lock.unlink(missing_ok=True)
     places.discard()
 
 
@@ -332,8 +337,7 @@ def _finish(remote: RemoteFile, places: _Places, whole: _Whole) -> Receipt:
 @contextmanager
 def _only_one(places: _Places) -> Iterator[None]:
     """Keep other processes from the same part."""
-    lock = places.receipt.with_suffix(".lock")
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -342,7 +346,7 @@ def _only_one(places: _Places) -> Iterator[None]:
                 f"{places.target} is being downloaded by another process: wait until it has ended, or stop it"
             ) from None
         yield
-        lock.unlink(missing_ok=True)
+        places.lock.unlink(missing_ok=True)
     finally:
         os.close(handle)
 
@@ -374,6 +378,6 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _save(path: Path, notes: dict[str, Any]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.tmp")  # of one process at a time, see _only_one
     temporary.write_text(json.dumps(notes, indent=1), encoding="utf-8")
     temporary.replace(path)
