@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain] [codecs] [index] [imzml] [imzml10]``."""
+"""``python -m benchmarks [chain] [codecs] [index] [imzml] [imzml10] [pride]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import chain, codecs, imzml, index
+from benchmarks import chain, codecs, imzml, index, pride
 
 CASES = {
     "chain": chain.run,
@@ -16,6 +16,7 @@ CASES = {
     "index": index.run,
     "imzml": imzml.run,
     "imzml10": partial(imzml.run, scale=10),
+    "pride": pride.run,
 }
 
 

@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from msicube.errors import RemoteError, UsageError
 from msicube.remote import HttpClient, Patience, Token, shown
-from msicube.remote.names import file_url
+from msicube.remote.names import file_url, joined
 
 PUBLIC = "https://www.ebi.ac.uk/pride/ws/archive/v3"
 PRIVATE = "https://www.ebi.ac.uk/pride/private/ws/archive/v2"
@@ -166,14 +166,15 @@ class Archive:
 
     def address(self, record: Mapping[str, Any]) -> str | None:
         """Return where a file can be downloaded over HTTP; None where its record names no such place."""
-        link = record.get("_links", {}).get("download", {}).get("href") if "_links" in record else None
+        link = at(record, "_links", "download", "href")
         if isinstance(link, str):
-            return urljoin(f"{self.api}/", link)
-        values = [str(place.get("value", "")) for place in record.get("publicFileLocations") or []]
+            return joined(f"{self.api}/", link)
+        places = record.get("publicFileLocations")
+        values = [str(at(place, "value") or "") for place in places] if isinstance(places, list) else []
         for value in values:
             if value.startswith(f"{FTP}/"):
                 return file_url(self.files, value.removeprefix(FTP))
-        return next((value for value in values if urlsplit(value).scheme in ("http", "https")), None)
+        return next((value for value in values if value.startswith(("http://", "https://"))), None)
 
     def _numbered_pages(self, url: str, expected: int) -> Iterator[dict[str, Any]]:
         """Yield the records page by page; the server decides how long a page is."""
@@ -194,15 +195,22 @@ class Archive:
             document, _ = self.client.get_json(page)
             found = _records(document, url)
             yield from found
-            links = document.get("_links", {}) if isinstance(document, dict) else {}
-            follow = links.get("next", {}).get("href") if found else None
-            page = urljoin(page, quote(follow, safe=":/?&=%")) if isinstance(follow, str) else None
+            follow = at(document, "_links", "next", "href") if found else None
+            page = joined(page, quote(follow, safe=":/?&=%")) if isinstance(follow, str) else None
+
+
+def at(document: Any, *keys: str) -> Any:
+    """Return what lies below some keys of an answer; None where one is missing or something else lies there."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document
 
 
 def _records(document: Any, url: str) -> list[dict[str, Any]]:
     """Return the file records of an answer: a list, or wrapped as the private interface does."""
     if isinstance(document, dict):
-        document = document.get("_embedded", {}).get("files", [] if "_links" in document else None)
+        found = at(document, "_embedded", "files")
+        document = [] if found is None and "_links" in document else found
     if not isinstance(document, list) or not all(isinstance(item, dict) for item in document):
         raise RemoteError(
             f"{shown(url)} answers something else than a list of files: check the address of the archive"

@@ -82,6 +82,7 @@ def flow_on_cluster(
                 yield future.result()
                 yield from start()
         finally:
+            client.cancel(list(running.futures))
             running.clear()
             connections.close()
 

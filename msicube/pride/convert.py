@@ -151,9 +151,10 @@ def convert_project(
     with archive, write_lock(location):
         project = list_project(accession, archive)
         pairs = project.chosen(match, limit)
+        remarks: list[str] = []
         labels = read_labels(
             pairs,
-            sdrf=read_sdrf(project, place, plan.servers),
+            sdrf=read_sdrf(project, place, plan.servers, remarks),
             label_from=label_from,
             samples=samples,
             client=archive.client,
@@ -172,7 +173,7 @@ def convert_project(
             location.url,
             tuple(replace(row, label=str(labels.of(row.slide).get("label", ""))) for row in rows),
             tuple(labels.unlabelled([pair.slide for pair in pairs])),
-            (*project.odd, *labels.remarks),
+            (*project.odd, *remarks, *labels.remarks),
         )
         write_card(location, project, labels, report)
         if stream:

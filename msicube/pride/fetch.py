@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
+from msicube.errors import DownloadError
 from msicube.pride.archive import Archive
 from msicube.pride.project import Project, list_project
 from msicube.pride.report import ProjectReport, ProjectRow
-from msicube.remote import Outcome, RemoteFile, Servers, fetch, fetch_all, place_inside
+from msicube.remote import Outcome, RemoteFile, Servers, fetch, fetch_all
+from msicube.remote.names import place_all
 from msicube.remote.pool import DEFAULT_CONNECTIONS
 from msicube.remote.transfer import Progress
 
@@ -67,7 +70,7 @@ def fetch_project(
         pairs = project.chosen(match, limit) if project.pairs or not everything else []
         others = list(project.others) if everything else list(project.sdrf)
         work = [item for pair in pairs for item in pair.places(place)]
-        work += [(file, place_of(file, place)) for file in others]
+        work += places_of(others, place)
         found = {
             outcome.remote.path: outcome
             for outcome in fetch_all(
@@ -79,16 +82,23 @@ def fetch_project(
     return ProjectReport(project.accession, str(place), tuple(rows), None, project.odd)
 
 
-def place_of(file: RemoteFile, folder: Path) -> Path:
-    """Return where a file goes that is no imzML pair."""
-    return place_inside(folder, OTHERS, *PurePosixPath(file.path).parts)
+def places_of(files: Sequence[RemoteFile], folder: Path) -> list[tuple[RemoteFile, Path]]:
+    """Return files that are no imzML pairs, each with its place."""
+    return list(zip(files, place_all(folder / OTHERS, (file.path for file in files)), strict=True))
 
 
-def read_sdrf(project: Project, folder: Path, servers: Servers) -> dict[str, str]:
-    """Return the text of the project's SDRF files by their path, downloaded where they are not here."""
+def read_sdrf(project: Project, folder: Path, servers: Servers, remarks: list[str]) -> dict[str, str]:
+    """Return the text of the project's SDRF files by their path, downloaded where they are not here.
+
+    One that cannot be had is named in the remarks: labels can be given to slides later.
+    """
     texts = {}
-    for file in project.sdrf:
-        receipt = fetch(file, place_of(file, folder), servers.transport(file.url))
+    for file, place in places_of(project.sdrf, folder):
+        try:
+            receipt = fetch(file, place, servers.transport(file.url))
+        except DownloadError as error:
+            remarks.append(f"the table of samples could not be read: {error}")
+            continue
         texts[file.path] = receipt.path.read_text(encoding="utf-8-sig", errors="replace")
     return texts
 

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from msicube.errors import UsageError
-from msicube.pride.archive import Archive, Checksum
+from msicube.errors import RemoteError, UsageError
+from msicube.pride.archive import Archive, Checksum, at
 from msicube.remote import RemoteFile
 from msicube.remote.names import file_url
 from msicube.remote.pairs import RemotePair, sort_files
@@ -150,7 +150,11 @@ def _files(
     categories: dict[str, str] = {}
     root = None
     for record in records:
-        url, name = archive.address(record), str(record.get("fileName") or "")
+        name = str(record.get("fileName") or "")
+        try:
+            url = archive.address(record)
+        except RemoteError:
+            url = None
         if url is None or not name:
             odd.append(f"{name or 'a file'} has no place from which it can be downloaded over HTTP")
             continue
@@ -159,7 +163,7 @@ def _files(
         size = record.get("fileSizeBytes")
         file = RemoteFile(url, path, size if isinstance(size, int) and size > 0 else None)
         files.setdefault(path, _with_checksum(file, name, checksums))
-        categories[path] = str((record.get("fileCategory") or {}).get("value") or "")
+        categories[path] = str(at(record, "fileCategory", "value") or "")
     names = {path.rsplit("/", 1)[-1] for path in files}
     hidden = [name for name in checksums if name not in names and "." in name and root]
     for name in hidden:
@@ -173,7 +177,7 @@ def _files(
 
 def _path(accession: str, url: str, name: str) -> tuple[str, str | None]:
     """Return a file's path below its project, and the address of the project's folder where the URL shows it."""
-    if urlsplit(url).query or not unquote(urlsplit(url).path).endswith(name):
+    if "?" in url or not unquote(urlsplit(url).path).endswith(name):
         return name, None  # a download link of the private interface
     before, found, path = url.partition(f"/{accession}/")
     if not found:
@@ -214,7 +218,8 @@ def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
     plain = ("projectDescription", "sampleProcessingProtocol", "dataProcessingProtocol", "publicationDate")
     facts: dict[str, Any] = {key: document[key] for key in plain if document.get(key)}
     for key in ("organisms", "organismParts", "diseases", "instruments", "keywords", "references"):
-        values = [_named(item) for item in document.get(key) or []]
+        items = document.get(key)
+        values = [_named(item) for item in items] if isinstance(items, list) else []
         if any(values):
             facts[key] = [value for value in values if value]
     return facts

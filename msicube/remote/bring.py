@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from msicube.errors import RemoteError
 from msicube.remote.files import RemoteFile
 from msicube.remote.listing import is_remote, list_files
-from msicube.remote.names import place_inside
+from msicube.remote.names import place_all
 from msicube.remote.pairs import sort_files
 from msicube.remote.pool import DEFAULT_CONNECTIONS, Servers, fetch_all
 from msicube.remote.transfer import Progress, Receipt
@@ -98,7 +98,7 @@ def bring(
         found = sort_files(files)
         work = [place for pair in found.pairs for place in pair.places(folder)]
         alone = [file for file in found.others if not file.path.lower().endswith((".imzml", ".ibd"))]
-        work += [(file, place_inside(folder, *PurePosixPath(file.path).parts)) for file in alone]
+        work += list(zip(alone, place_all(folder, (file.path for file in alone)), strict=True))
         outcomes = {
             outcome.remote.path: outcome
             for outcome in fetch_all(work, servers, connections=connections, progress=progress)

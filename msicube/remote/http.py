@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import msicube
 from msicube.errors import RemoteError
-from msicube.remote.names import shown
+from msicube.remote.names import joined, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -226,22 +226,22 @@ class HttpClient:
         asked = url
         for _ in range(MAX_REDIRECTS + 1):
             self.check_stopped()
-            _check_scheme(url, asked)
             try:
+                _check_scheme(url, asked)
                 request = self._http().build_request(
                     "GET", url, headers={**headers, **(self.token.headers(url) if self.token else {})}
                 )
                 response = self._http().send(request, stream=True)
             except httpx.TransportError as error:
                 raise Transient(f"{shown(url)}: {_reason(error)}") from None
-            except httpx.InvalidURL as error:
+            except (httpx.InvalidURL, ValueError) as error:
                 raise RemoteError(f"{shown(url)} is no valid address: {error}") from None
             try:
                 if response.status_code not in REDIRECTS:
                     _check_status(response, url)
                     yield response
                     return
-                url = urljoin(url, response.headers.get("location", ""))
+                url = joined(url, response.headers.get("location", ""))
             finally:
                 response.close()
         raise RemoteError(

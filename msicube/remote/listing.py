@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
@@ -19,9 +20,16 @@ MAX_FOLDERS, MAX_DEPTH = 2000, 8
 MD5_LENGTH = 32
 
 
-def is_remote(source: object) -> bool:
-    """Return whether a source is an address, or a list of them."""
-    return is_url(source) or str(source).lower().endswith(LIST_ENDING)
+def is_remote(source: str | os.PathLike[str]) -> bool:
+    """Return whether a source is an address, or a text file that begins with one."""
+    if is_url(source):
+        return True
+    path = Path(source)
+    if path.suffix.lower() != LIST_ENDING or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        first = next((line.split() for line in lines if line.strip() and not line.startswith("#")), [""])
+    return is_url(first[0])
 
 
 def list_files(sources: Iterable[str], servers: Servers) -> list[RemoteFile]:
@@ -151,7 +159,10 @@ def _links(page: str, url: str, folder: str) -> list[str]:
     base = urlsplit(folder)
     found = []
     for href in parser.found:
-        link = urlsplit(urljoin(url, href))
+        try:
+            link = urlsplit(urljoin(url, href))
+        except ValueError:
+            continue  # a link to somewhere else that is written wrongly
         below = (link.scheme, link.netloc) == (base.scheme, base.netloc) and link.path.startswith(
             base.path or "/"
         )

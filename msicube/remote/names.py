@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from msicube.errors import RemoteError
 
@@ -62,10 +63,44 @@ def place_inside(folder: Path, *parts: str) -> Path:
     return path
 
 
+def place_all(folder: Path, paths: Iterable[str]) -> list[Path]:
+    """Return a place inside a folder for each path, no two the same, capitals and small letters taken for the same."""
+    used: set[str] = set()
+    places = []
+    for path in paths:
+        place = place_inside(folder, *PurePosixPath(path).parts)
+        number, plain = 1, place
+        while str(place).casefold() in used:
+            number += 1
+            place = plain.with_name(f"{plain.stem}_{number}{plain.suffix}")
+        used.add(str(place).casefold())
+        places.append(place)
+    return places
+
+
 def shown(url: str) -> str:
     """Return a URL as it may be printed: without user, password and query, where secrets are."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as half an IPv6 address
+        return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def joined(base: str, link: str) -> str:
+    """Return where a link of an answer leads.
+
+    Raises
+    ------
+    RemoteError
+        It is no valid address.
+    """
+    try:
+        return urljoin(base, link)
+    except ValueError as error:
+        raise RemoteError(
+            f"{shown(base)} leads to {shown(link)}, which is no valid address: {error}"
+        ) from None
 
 
 def file_url(base: str, path: str) -> str:

@@ -6,13 +6,27 @@ from pathlib import Path
 
 import pytest
 from archive_server import ACCESSION, API, ROOT, Answer, Archive, ask, listed, serve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msicube.errors import RemoteError, UsageError
 from msicube.pride import Archive as Client
-from msicube.pride import fetch_project, list_project
+from msicube.pride import convert_project, fetch_project, list_project
 from msicube.pride.archive import FILES, PRIVATE, PUBLIC, TOKEN_VARIABLE
 from msicube.pride.labels import read_labels
+from msicube.pride.project import _files
 
+KEYS = [
+    "fileName",
+    "fileSizeBytes",
+    "fileCategory",
+    "publicFileLocations",
+    "value",
+    "name",
+    "_links",
+    "download",
+    "href",
+]
 IMZML, IBD = b"<mzML/>", bytes(64)
 
 
@@ -142,6 +156,34 @@ def test_answers_that_break_the_interface_are_one_clear_error(
     archive.fault = fault
     with pytest.raises(RemoteError, match=message):
         listed(archive)
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["http://[", "ftp://x/a.ibd"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(KEYS), ANYTHING), max_size=4))
+def test_records_of_any_shape_are_files_or_odd(records: list[dict[str, object]]) -> None:
+    odd: list[str] = []
+    files, _ = _files(ACCESSION, Client(), records, {}, odd)
+    assert len(files) + len(odd) <= len(records)
+    for file in files:
+        assert file.url.startswith("http")
+
+
+def test_a_table_of_samples_that_cannot_be_had_is_named(archive: Archive, tmp_path: Path) -> None:
+    archive.files[f"{ACCESSION}.sdrf.tsv"] = b"source name\n"
+    archive.checksums[f"{ACCESSION}.sdrf.tsv"] = (f"{ACCESSION}.sdrf.tsv", "0" * 32, 12)
+    report = convert_project(ACCESSION, tmp_path / "s.zarr", archive=ask(archive), limit=1)
+    assert not report.failed
+    assert any("the table of samples could not be read" in remark for remark in report.remarks)
 
 
 def test_an_empty_checksum_list_is_no_error(archive: Archive) -> None:

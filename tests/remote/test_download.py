@@ -277,6 +277,9 @@ def test_redirects_are_followed_to_http_servers_only(
         server.fault = lambda path, number, headers, answer, bad=bad: redirect(bad)
         with pytest.raises(DownloadError, match="only http and https"):
             get(remote(server), tmp_path, client)
+    server.fault = lambda path, number, headers, answer: redirect("http://[half")
+    with pytest.raises(DownloadError, match="no valid address"):
+        get(remote(server), tmp_path, client)
     server.fault = lambda path, number, headers, answer: redirect(path)
     with pytest.raises(DownloadError, match="redirects more than"):
         get(remote(server), tmp_path, client)

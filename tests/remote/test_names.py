@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from msicube.errors import RemoteError
 from msicube.remote import RemoteFile, is_url, place_inside, safe_name, shown
-from msicube.remote.names import MAX_NAME, file_url
+from msicube.remote.names import MAX_NAME, file_url, place_all
 from msicube.remote.pairs import sort_files
 
 HOSTILE = [
@@ -78,6 +78,11 @@ def test_long_names_keep_their_ending_and_stay_apart() -> None:
     first, second = safe_name("x" * 400 + "1.imzML"), safe_name("x" * 400 + "2.imzML")
     assert first != second
     assert first.endswith(".imzML")
+
+
+def test_names_that_become_the_same_are_kept_apart(tmp_path: Path) -> None:
+    places = place_all(tmp_path, ["a?.raw", "a*.raw", "A_.raw", "b/a?.raw"])
+    assert [str(p.relative_to(tmp_path)) for p in places] == ["a_.raw", "a__2.raw", "A__3.raw", "b/a_.raw"]
 
 
 def test_a_link_on_the_way_is_refused(tmp_path: Path) -> None:
