@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from msicube.errors import MSICubeError
-from msicube.pride.flow import Action, Handled, Plan, resumed_first, run_action
+from msicube.pride.flow import Action, Handled, Plan, drop, resumed_first, run_action
 from msicube.remote import fetch
 from msicube.remote.pairs import RemotePair
 from msicube.scheduling import SchedulerLike, connect
@@ -37,6 +37,8 @@ class SlideTask:
                     transport = self.plan.servers.transport(remote.url)
                     fetched.append((remote, fetch(remote, target, transport)))
         except MSICubeError as error:
+            if self.plan.disk_limit is not None:
+                drop(self.pair, self.plan.folder)
             return Handled(self.pair, error=error, download_seconds=time.perf_counter() - started)
         seconds = time.perf_counter() - started
         return run_action(self.pair, tuple(fetched), self.action, self.plan, seconds)

@@ -31,7 +31,7 @@ from msicube.pride.report import ProjectReport, ProjectRow
 from msicube.remote import Servers
 from msicube.remote.pairs import RemotePair
 from msicube.remote.pool import DEFAULT_CONNECTIONS
-from msicube.remote.transfer import RECEIPTS, Progress, here
+from msicube.remote.transfer import RECEIPTS, Progress
 from msicube.scheduling import LOCAL, SchedulerLike
 from msicube.store import Location, Study
 from msicube.store.lock import write_lock
@@ -220,8 +220,8 @@ def _sort_out(
         changed = _changed(pair, origins[0])
         if changed:
             rows.append(ProjectRow(pair.slide, "failed", error=changed))
-        elif not plan.keep and any(here(target) for _, target in pair.places(plan.folder)):
-            left.append(pair)  # killed before its files were compared and removed
+        elif not plan.keep and all(target.is_file() for _, target in pair.places(plan.folder)):
+            left.append(pair)  # killed before its files were compared, for then they are removed
         else:
             rows.append(_present(pair, [study.slide_attrs[name] for name in slides]))
     return _Sorted(tuple(left), tuple(rows))

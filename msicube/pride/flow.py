@@ -119,14 +119,18 @@ class _Flow:
     progress: Progress | None
     pending: deque[RemotePair]
     active: list[_Active] = field(default_factory=list)
+    #: Slides that are not active and of which something is here: of a stopped run, or of a download that failed.
+    parked: list[RemotePair] = field(default_factory=list)
 
     def start(self) -> Iterator[Handled]:
         """Begin as many downloads as the bounds allow; yield the slides that they never allow."""
         while self.pending and len(self.active) < self.plan.in_flight:
-            refused = _admit(self.pending[0], [active.pair for active in self.active], self.plan)
+            pair = self.pending[0]
+            refused = _admit(pair, [active.pair for active in self.active], self.plan)
             if refused is _LATER:
                 return
-            pair = self.pending.popleft()
+            self.pending.popleft()
+            self.parked = [other for other in self.parked if other is not pair]
             if refused is not None:
                 yield Handled(pair, error=refused)
                 continue
@@ -135,6 +139,15 @@ class _Flow:
                 for remote, target in pair.places(self.plan.folder)
             ]
             self.active.append(_Active(pair, futures))
+            self.make_room()
+
+    def make_room(self) -> None:
+        """Give up what is here of slides that are not active where it would take more than the limit on the disk."""
+        if self.plan.disk_limit is None:
+            return
+        room = self.plan.disk_limit - sum(active.pair.size for active in self.active)
+        while self.parked and sum(_here(pair, self.plan) for pair in self.parked) > room:
+            drop(self.parked.pop(), self.plan.folder)
 
     def arrivals(self) -> list[_Active]:
         """Wait for the next file, and return the slides that are here whole or have failed."""
@@ -163,12 +176,15 @@ def flow(
     """
     with ThreadPoolExecutor(plan.connections, thread_name_prefix="download") as threads:
         slides = _Flow(plan, threads, progress, deque(resumed_first(pairs, plan.folder)))
+        slides.parked = [pair for pair in pairs if _here(pair, plan)]
         try:
             while slides.pending or slides.active:
                 yield from slides.start()
                 for arrived in slides.arrivals():
                     yield _handle(arrived, plan, action)
                     slides.active.remove(arrived)
+                    if _here(arrived.pair, plan):
+                        slides.parked.append(arrived.pair)
                     yield from slides.start()
         except BaseException:
             slides.stop()
@@ -224,7 +240,7 @@ def _fetch(
 
 
 def _handle(arrived: _Active, plan: Plan, action: Action) -> Handled:
-    pair, seconds = arrived.pair, max(0.0, arrived.ended - arrived.started)
+    pair, seconds = arrived.pair, (arrived.ended or time.perf_counter()) - arrived.started
     errors = [error for future in arrived.futures if (error := future.exception()) is not None]
     for error in errors:
         if not isinstance(error, MSICubeError):

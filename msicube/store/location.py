@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,9 @@ class Location:
             filesystem.pipe_file(path, data)
             return
         self.local.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.local.with_name(f"{self.local.name}.{os.getpid()}{TEMPORARY}")
+        temporary = self.local.with_name(
+            f"{self.local.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}"
+        )
         try:
             with temporary.open("wb") as file:
                 file.write(data)

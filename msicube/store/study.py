@@ -17,7 +17,7 @@ from msicube.errors import CorruptStore, FormatVersionError, NotAStudy, UnknownS
 from msicube.samples import samples_frame
 from msicube.store.cube import CubeArray
 from msicube.store.draft import METADATA, group_metadata, read_attrs
-from msicube.store.location import Location
+from msicube.store.location import TEMPORARY, Location
 from msicube.store.peaks import PEAKS, StoredPeaks
 
 if TYPE_CHECKING:
@@ -77,9 +77,11 @@ def find_study(location: Location) -> Study | None:
     """
     if _header(location) is not None:
         return open_study(location)
-    if location.children():
+    if all(name.endswith(TEMPORARY) for name in location.children()):
+        return None  # nothing, or what a task beside this one is about to name zarr.json
+    if _header(location) is None:  # else a task beside this one has just made it
         raise NotAStudy(f"{location} is not empty and no msicube study: choose another path for the study")
-    return None
+    return open_study(location)
 
 
 def create_study(location: Location, *, modality: str) -> Study:

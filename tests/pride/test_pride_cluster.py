@@ -24,18 +24,28 @@ def test_workers_give_the_same_bytes_within_the_connections(
     archive.fault = slow
     archive.checksums = {"slide_004.ibd": ("slide_004.ibd", "1" * 32, len(archive.files["slide_004.ibd"]))}
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         report = convert_project(
-            ACCESSION, tmp_path / "a.zarr", archive=ask(archive), connections=2, scheduler=client, stream=True
+            ACCESSION,
+            tmp_path / "a.zarr",
+            archive=ask(archive),
+            connections=2,
+            scheduler=client,
+            stream=True,
+            limit=6,
         )
-        assert [row.slide for row in report.failed] == ["slide_004"]
+        assert [row.slide for row in report.failed] == ["slide_004"], report.failed
         assert archive.most_connections == 2, "over all workers"
         archive.checksums, archive.fault = {}, None
-        report = convert_project(ACCESSION, tmp_path / "a.zarr", archive=ask(archive), scheduler=client)
+        report = convert_project(
+            ACCESSION, tmp_path / "a.zarr", archive=ask(archive), scheduler=client, limit=6
+        )
         assert [row.status for row in report.rows].count("converted") == 1
-        convert_project(
+        report = convert_project(
             ACCESSION,
             tmp_path / "c.zarr",
             archive=ask(ragged_archive),
@@ -44,7 +54,8 @@ def test_workers_give_the_same_bytes_within_the_connections(
             stream=True,
             two_passes=True,
         )
-    convert_project(ACCESSION, tmp_path / "b.zarr", archive=ask(archive))
+        assert not report.failed
+    convert_project(ACCESSION, tmp_path / "b.zarr", archive=ask(archive), limit=6)
     assert hashes(tmp_path / "a.zarr") == hashes(tmp_path / "b.zarr")
     convert_project(ACCESSION, tmp_path / "d.zarr", archive=ask(ragged_archive), mz_axis="ppm:300")
     assert hashes(tmp_path / "c.zarr") == hashes(tmp_path / "d.zarr")

@@ -18,7 +18,7 @@ import msicube as mc
 from msicube.pride import convert_project
 from msicube.simulate import simulate_msi
 
-SLIDES = {"": 60, "stream": 30}
+SLIDES = {"": 60, "stream": 24}
 
 #: One process that starts the command again and again would be quicker and prove less: each is a new one.
 CODE = """
@@ -53,7 +53,7 @@ def test_the_result_does_not_depend_on_when_it_was_killed(tmp_path: Path, stream
             process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ)
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
-            if kills < 4:
+            if kills < 3:
                 # In the listing, after a number of slides, or somewhere in between.
                 for _ in range(rng.choice([0, 0, 3, 8])):
                     process.stdout.readline()
@@ -67,9 +67,9 @@ def test_the_result_does_not_depend_on_when_it_was_killed(tmp_path: Path, stream
             if process.wait() == 0:
                 break
             study = tmp_path / "a.zarr"
-            if kills == 3 and (study / "zarr.json").exists():
+            if kills == 2 and (study / "zarr.json").exists():
                 assert mc.validate(mc.open_study(study)) == [], "whatever is visible is whole"
-        assert kills >= 3
+        assert kills >= 2
         archive.fault = None
         convert_project(ACCESSION, tmp_path / "b.zarr", archive=ask(archive))
     assert hashes(tmp_path / "a.zarr") == hashes(tmp_path / "b.zarr")
