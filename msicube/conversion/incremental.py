@@ -80,7 +80,7 @@ class SlideWriter:
         names = [item.name for item in items]
         options = replace(
             self.options,
-            samples={name: dict(sample) for name in names},
+            samples={name: dict(sample) for name in names} if sample else None,
             origins={name: {**origin, "planes": len(names)} for name in names},
         )
         study = find_study(options.study)

@@ -162,7 +162,9 @@ def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) 
     if study is not None and item.name in study:
         check_present(item, study)
         if options.samples is not None:
-            update_sample(study, item.name, sample)
+            update_attrs(study, item.name, sample=sample)
+        if "origin" not in study.slide_attrs[item.name] and item.name in options.origins:
+            update_attrs(study, item.name, origin=dict(options.origins[item.name]))
         return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
     checksums, remarks = _verified(reader, options)
     plan = plan_slide(
@@ -192,11 +194,12 @@ def _verified(reader: CubeReader, options: Options) -> tuple[dict[str, str], tup
     return met, (remark,) if missed else ()
 
 
-def update_sample(study: Study, name: str, sample: Mapping[str, Any]) -> None:
-    """Give a slide that is there its row of the samples table."""
+def update_attrs(study: Study, name: str, **changes: Any) -> None:
+    """Give a slide that is there other attributes, such as its row of the samples table."""
     attrs = study.slide_attrs[name]
-    if attrs.get("sample") != sample:
-        (study.location / name / METADATA).put(group_metadata({**attrs, "sample": dict(sample)}))
+    if any(attrs.get(key) != value for key, value in changes.items()):
+        attrs.update(changes)
+        (study.location / name / METADATA).put(group_metadata(attrs))
 
 
 def _source_bytes(path: Path) -> int:

@@ -14,7 +14,7 @@ from msicube.bytesize import parse_bytes
 from msicube.codecs import DEFAULT_CODEC
 from msicube.conversion import SlideReport, SlideWriter
 from msicube.conversion.downloads import downloads_folder
-from msicube.conversion.run import update_sample
+from msicube.conversion.run import update_attrs
 from msicube.conversion.slide import Progress as TileProgress
 from msicube.conversion.work import Options
 from msicube.errors import UsageError
@@ -216,7 +216,7 @@ def _sort_out(
         assert study is not None
         for name in slides:
             if labels.of(pair.slide):
-                update_sample(study, name, labels.of(pair.slide))
+                update_attrs(study, name, sample=labels.of(pair.slide))
         changed = _changed(pair, origins[0])
         if changed:
             rows.append(ProjectRow(pair.slide, "failed", error=changed))

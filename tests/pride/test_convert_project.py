@@ -395,3 +395,17 @@ def test_what_failed_makes_room_for_what_comes(
         ACCESSION, tmp_path / "a.zarr", archive=client, folder=folder, stream=True, disk_limit=limit
     ).failed
     assert not folder.exists()
+
+
+def test_slides_that_were_made_by_hand_are_taken_over(
+    archive: Archive, tiny: SimulationReport, tmp_path: Path
+) -> None:
+    mc.convert([s.path for s in tiny.slides[:2]], tmp_path / "s.zarr", samples=tiny.samples)
+    report = convert_project(ACCESSION, tmp_path / "s.zarr", archive=ask(archive), limit=3, stream=True)
+    assert [row.status for row in report.rows] == ["present", "present", "converted"]
+    samples = mc.open_study(tmp_path / "s.zarr").samples
+    assert list(samples.label[:2]) == [slide.label for slide in tiny.slides[:2]], "labels stay"
+    assert {state.state for state in verify_study(tmp_path / "s.zarr", archive=ask(archive))} == {"same"}
+    archive.asked.clear()
+    convert_project(ACCESSION, tmp_path / "s.zarr", archive=ask(archive), limit=3, stream=True)
+    assert not any(is_file(path) for path, _ in archive.asked)
