@@ -40,7 +40,9 @@ class SchemaTable(Directive):
         elif self.arguments[0] == "peaks":
             text = schema.describe(schema.PEAK_SPECS)
         else:
-            rows = [f"| `{name}` | {what} |" for name, what in schema.SLIDE_ATTRS.items()]
+            optional = self.arguments[0] == "optional-attributes"
+            attrs = schema.OPTIONAL_SLIDE_ATTRS if optional else schema.SLIDE_ATTRS
+            rows = [f"| `{name}` | {what} |" for name, what in attrs.items()]
             text = "\n".join(["| attribute | what it holds |", "|---|---|", *rows])
         container = nodes.Element()
         self.state.nested_parse(text.splitlines(), self.content_offset, container)

@@ -20,6 +20,9 @@
     │   ├── StudyLocked        another process is writing to this study
     │   ├── FormatVersionError written by a newer msicube
     │   └── CorruptStore       a stored object is missing, damaged or against the schema
+    ├── RemoteError            something about a server, or about what it sent
+    │   └── DownloadError      a file did not arrive whole and as its checksum says
+    ├── DiskSpaceError         there is not enough room for what was asked; both numbers are given
     ├── NotFittedError         used before ``fit`` (also scikit-learn's NotFittedError where that is loaded)
     └── MissingDependency      an optional package is not installed; the message has the pip command
 
@@ -105,6 +108,18 @@ class FormatVersionError(StoreError):
 
 class CorruptStore(StoreError):
     """A stored object is missing, damaged, or does not follow the schema."""
+
+
+class RemoteError(MSICubeError):
+    """A server cannot be reached, refuses, or sends something else than it promises."""
+
+
+class DownloadError(RemoteError):
+    """A file did not arrive whole and as its checksum says."""
+
+
+class DiskSpaceError(MSICubeError):
+    """There is not enough room for what was asked."""
 
 
 class NotFittedError(MSICubeError, ValueError, AttributeError):

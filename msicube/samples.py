@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
@@ -13,7 +13,9 @@ from msicube.errors import UsageError
 KEY = "slide"
 
 
-def read_samples(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+def read_samples(
+    path: str | os.PathLike[str] | IO[bytes], *, name: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Read a samples table from CSV.
 
     Parameters
@@ -21,6 +23,8 @@ def read_samples(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     path
         A CSV file with a header; the column ``slide`` names the slides, every other column is kept as it is. ``label``,
         ``patient`` and ``split`` (``train`` / ``test``) are the ones that msicube itself looks at.
+    name
+        What errors call it; its path by default.
 
     Returns
     -------
@@ -32,21 +36,22 @@ def read_samples(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     UsageError
         No such file, no column ``slide``, or a slide twice.
     """
+    name = name or str(path)
     try:
         table = pd.read_csv(path, dtype={KEY: str, "label": str, "patient": str, "split": str})
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the samples table {path}: {error}") from error
+        raise UsageError(f"cannot read the samples table {name}: {error}") from error
     if KEY not in table.columns:
         raise UsageError(
-            f"{path} has the columns {', '.join(map(str, table.columns))}: one named '{KEY}' is needed"
+            f"{name} has the columns {', '.join(map(str, table.columns))}: one named '{KEY}' is needed"
         )
     repeated = table[KEY][table[KEY].duplicated()]
     if len(repeated):
-        raise UsageError(f"{path} names the slide {repeated.iloc[0]!r} twice: give each slide one row")
+        raise UsageError(f"{name} names the slide {repeated.iloc[0]!r} twice: give each slide one row")
     rows: dict[str, dict[str, Any]] = {}
     for record in table.to_dict("records"):
-        name = str(record.pop(KEY))
-        rows[name] = {str(k): _plain(v) for k, v in record.items() if not pd.isna(v)}
+        slide = str(record.pop(KEY))
+        rows[slide] = {str(k): _plain(v) for k, v in record.items() if not pd.isna(v)}
     return rows
 
 

@@ -204,6 +204,12 @@ SLIDE_ATTRS: dict[str, str] = {
 }
 
 
+#: Attributes that a slide's group has only where they apply.
+OPTIONAL_SLIDE_ATTRS: dict[str, str] = {
+    "origin": "where the source was downloaded from: archive, accession, and path, URL, size and MD5 of each file",
+}
+
+
 def specs_for(modality: str) -> tuple[VariableSpec, ...]:
     """Return the specs of a modality's slides."""
     return tuple(spec for spec in SPECS if spec.modality in (None, modality))

@@ -25,7 +25,7 @@ def test_importing_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["convert", "simulate", "info", "validate", "fit", "apply", "mask", "rebin", "export"]
+    "command", ["convert", "simulate", "info", "validate", "fit", "apply", "mask", "rebin", "export", "pride"]
 )
 def test_help_does_not_load_torch(command: str) -> None:
     code = f"""

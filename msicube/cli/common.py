@@ -88,6 +88,11 @@ class Reporter:
             self._bars.start()
         return self
 
+    @property
+    def bars(self) -> bool:
+        """Whether standard error is a terminal, where many items can be shown at once."""
+        return self._bars is not None
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -17,6 +17,7 @@ from msicube.errors import MSICubeError
 COMMANDS: dict[str, str] = {
     "simulate": "simulate",
     "convert": "convert",
+    "pride": "pride",
     "rebin": "rebin",
     "export": "export",
     "info": "info",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msicube.conversion.exporting import ExportReport, export
 from msicube.conversion.forecast import ConversionPlan, SlideForecast, plan
+from msicube.conversion.incremental import SlideWriter, SourceResult
 from msicube.conversion.rebinning import rebin
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.run import convert
@@ -14,6 +15,8 @@ __all__ = [
     "ExportReport",
     "SlideForecast",
     "SlideReport",
+    "SlideWriter",
+    "SourceResult",
     "convert",
     "export",
     "plan",

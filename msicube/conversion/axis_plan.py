@@ -27,6 +27,7 @@ class AxisWish:
     """What the user asked of the axes; :func:`msicube.convert` says what the words mean."""
 
     mz_axis: str | None = None
+    mz_range: Range | None = None
     crop: Range | None = None
     wavenumber_axis: str | None = None
     interpolation: Interpolation = "linear"
@@ -35,6 +36,7 @@ class AxisWish:
     def of(
         cls,
         mz_axis: str | None,
+        mz_range: Range | None,
         crop: str | Range | None,
         wavenumber_axis: str | os.PathLike[str] | None,
         interpolation: Interpolation,
@@ -51,6 +53,7 @@ class AxisWish:
             raise UsageError(f"interpolation={interpolation!r} is not known: choose one of {known}")
         return cls(
             mz_axis,
+            mz_range,
             None if crop is None else parse_range(crop),
             None if wavenumber_axis is None else os.fspath(wavenumber_axis),
             interpolation,
@@ -98,15 +101,16 @@ class AxisPlan:
         return reader if self.crop is None else reader.crop(*self.crop)
 
     def _on_axis(self, reader: CubeReader, survey: AxisSurvey | None) -> CubeReader:
-        if survey is None:
+        if reader.info.axis is not None:
             return reader
         if self.bins is not None and self.law is not None:
             return reader.with_axis(self.bins, self.law)
-        if survey.common_axis is not None:
+        if survey is not None and survey.common_axis is not None:
             return reader.with_axis(SpectralBins.observed(survey.common_axis), OBSERVED)
+        hint = "" if survey is None else f". The observed spacing suggests {survey.suggestion}"
         raise AxisRequired(
             f"{reader.info.name} is processed: every spectrum has its own m/z values, and a study needs one axis. "
-            f"Choose it with --mz-axis (mz_axis=): {LAWS_HELP}. The observed spacing suggests {survey.suggestion}"
+            f"Choose it with --mz-axis (mz_axis=): {LAWS_HELP}{hint}"
         )
 
 
@@ -140,9 +144,10 @@ def plan_axes(
         An axis that does not belong to the modality, that there is not, or that cannot be made.
     """
     if modality == "ftir":
-        if wish.mz_axis is not None:
+        if wish.mz_axis is not None or wish.mz_range is not None:
             raise UsageError(
-                "--mz-axis (mz_axis=) is for mass spectra: infrared images take --wavenumber-axis"
+                "--mz-axis and --mz-range (mz_axis=, mz_range=) are for mass spectra: infrared images take "
+                "--wavenumber-axis and --crop"
             )
         wavenumbers = plan_wavenumbers(axes, study, asked=wish.wavenumber_axis, crop=wish.crop)
         return AxisPlan(wavenumbers=wavenumbers, interpolation=wish.interpolation, crop=wish.crop)
@@ -150,7 +155,7 @@ def plan_axes(
         raise UsageError(
             "--wavenumber-axis (wavenumber_axis=) is for infrared images: mass spectra take --mz-axis"
         )
-    plan = plan_axis(sources, wish.mz_axis, study)
+    plan = plan_axis(sources, wish.mz_axis, study, wish.mz_range)
     if plan.bins is not None and wish.crop is not None:
         kept = channel_range(plan.bins.centres, *wish.crop, "the m/z axis")
         if len(plan.bins.crop(kept)) < len(plan.bins) and _stored_axis(study, None) is not None:
@@ -165,6 +170,7 @@ def plan_axis(
     sources: Mapping[str, tuple[Callable[[], CubeReader], AxisSurvey | None]],
     mz_axis: str | None,
     study: Study | None,
+    mz_range: tuple[float, float] | None = None,
 ) -> AxisPlan:
     """Choose the axis of the ragged sources.
 
@@ -176,11 +182,13 @@ def plan_axis(
         The law that the user asked for.
     study
         What is there already: its axis is taken over as it is stored, so that all slides share one.
+    mz_range
+        First and last m/z of the axis; those of the sources by default.
 
     Raises
     ------
     AxisMismatch
-        The study is on another law than the one asked for.
+        The study is on another law, or another range, than the one asked for.
     UsageError
         No such law, or nothing to build an axis from.
     """
@@ -188,9 +196,9 @@ def plan_axis(
     ragged = {name: (opened, survey) for name, (opened, survey) in sources.items() if survey is not None}
     if not ragged:
         return AxisPlan()
-    stored = _stored_axis(study, law)
-    if stored is not None:
-        return stored
+    known = known_axis(mz_axis, study, mz_range)
+    if known is not None:
+        return known
     if law is None:
         return AxisPlan()
     if law.kind == "union":
@@ -203,6 +211,39 @@ def plan_axis(
     if not np.isfinite([lowest, highest]).all():
         raise UsageError(f"there is no peak in {', '.join(ragged)}: an axis cannot be made from nothing")
     return AxisPlan(str(law), law.bins(float(lowest), float(highest)))
+
+
+def known_axis(
+    mz_axis: str | None, study: Study | None, mz_range: tuple[float, float] | None = None
+) -> AxisPlan | None:
+    """Return the axis where it is known before any source is opened: stored, of a given range, or a list of peaks.
+
+    Raises
+    ------
+    AxisMismatch
+        The study is on another law, or another range, than the one asked for.
+    UsageError
+        No such law, or a range that the law does not take.
+    """
+    law = AxisLaw.parse(mz_axis) if mz_axis else None
+    if mz_range is not None and (law is None or law.kind in ("peaks", "union")):
+        raise UsageError(
+            f"a range of m/z (--mz-range, mz_range=) makes an axis only together with one of the laws da, ppm, tof, "
+            f"orbitrap and fticr (--mz-axis, mz_axis=), not with {law or 'none'}"
+        )
+    stored = _stored_axis(study, law)
+    given = law.bins(*mz_range) if law is not None and mz_range is not None else None
+    if stored is not None and stored.bins is not None:
+        if given is not None and not np.array_equal(given.centres, stored.bins.centres):
+            ends = stored.bins.lower[0], stored.bins.upper[-1]
+            raise AxisMismatch(
+                f"the study's axis reaches from m/z {ends[0]:.6g} to {ends[1]:.6g}, {given.lower[0]:.6g} to "
+                f"{given.upper[-1]:.6g} was asked for: leave the range out, or use another study"
+            )
+        return stored
+    if law is not None and law.kind == "peaks":
+        return AxisPlan(str(law), law.bins(0, 0))
+    return None if given is None else AxisPlan(str(law), given)
 
 
 def _stored_axis(study: Study | None, asked: AxisLaw | None) -> AxisPlan | None:

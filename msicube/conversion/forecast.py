@@ -22,8 +22,11 @@ from msicube.conversion.sources import (
     surveys_of,
 )
 from msicube.conversion.work import Options, affordable, memory_needed, plan_slide
+from msicube.errors import UsageError
 from msicube.readers import find_sources
 from msicube.readers.resampled import Interpolation
+from msicube.remote import shown
+from msicube.remote.listing import is_remote
 from msicube.samples import read_samples
 from msicube.store import Location, Study
 from msicube.store.draft import work_folder
@@ -126,6 +129,7 @@ def plan(
     study: str | os.PathLike[str],
     *,
     mz_axis: str | None = None,
+    mz_range: Range | None = None,
     crop: str | Range | None = None,
     wavenumber_axis: str | os.PathLike[str] | None = None,
     interpolation: Interpolation = "linear",
@@ -145,7 +149,7 @@ def plan(
 
     Parameters
     ----------
-    sources, study, mz_axis, crop, wavenumber_axis, interpolation, samples
+    sources, study, mz_axis, mz_range, crop, wavenumber_axis, interpolation, samples
         As for :func:`msicube.convert`.
     memory_limit, shard_size, codec, keep_peaks, workers, storage_options
         As for :func:`msicube.convert`.
@@ -157,7 +161,11 @@ def plan(
     ConversionPlan
         One row per slide: status, shape, axis, tiles, size before compression, memory.
     """
-    found = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
+    named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    remote = [str(source) for source in named if is_remote(source)]
+    if remote:
+        raise UsageError(f"{shown(remote[0])} is not here, and a plan needs the files: download them first")
+    found = find_sources(named)
     location = Location.of(study, storage_options)
     options = Options.of(
         location,
@@ -173,7 +181,7 @@ def plan(
     )
     existing = find_study(location)
     items = survey_sources(found, existing, options, on_error)
-    wish = AxisWish.of(mz_axis, crop, wavenumber_axis, interpolation)
+    wish = AxisWish.of(mz_axis, mz_range, crop, wavenumber_axis, interpolation)
     axis = plan_axes(surveys_of(items), axes_of(items), one_modality(items, existing), wish, existing)
     rows = tuple(_forecast(item, axis, existing, options, on_error) for item in items)
     return ConversionPlan(location.url, rows, tuple(sample_remarks(items, options)))

@@ -130,6 +130,7 @@ def _rebin_one(
             reader.with_axis(axis.bins, axis.law),
             options,
             sample=dict(attrs["sample"]),
+            origin=attrs.get("origin", {}),
         )
         gone = _features(study, name)
         row = write_slide(plan, row, options, verified=lambda: Verified(reader.verify()))

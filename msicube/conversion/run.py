@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from msicube.axis import Range
 from msicube.codecs import DEFAULT_CODEC
 from msicube.conversion.axis_plan import AxisPlan, AxisWish, plan_axes
+from msicube.conversion.downloads import sources_here
 from msicube.conversion.report import ConversionReport, SlideReport
 from msicube.conversion.slide import Progress
 from msicube.conversion.sources import (
@@ -24,8 +26,10 @@ from msicube.conversion.sources import (
 )
 from msicube.conversion.verification import NOT_VERIFIED, verifying
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
+from msicube.errors import DownloadError
 from msicube.readers import find_sources
 from msicube.readers.resampled import Interpolation
+from msicube.remote.pool import DEFAULT_CONNECTIONS
 from msicube.samples import read_samples
 from msicube.scheduling import SchedulerLike
 from msicube.store import Location, Study
@@ -39,6 +43,7 @@ def convert(
     study: str | os.PathLike[str],
     *,
     mz_axis: str | None = None,
+    mz_range: Range | None = None,
     crop: str | Range | None = None,
     wavenumber_axis: str | os.PathLike[str] | None = None,
     interpolation: Interpolation = "linear",
@@ -52,6 +57,8 @@ def convert(
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    downloads: str | os.PathLike[str] | None = None,
+    connections: int = DEFAULT_CONNECTIONS,
     progress: Progress | None = None,
 ) -> ConversionReport:
     """Write spectral images into a study, one shard at a time.
@@ -59,11 +66,15 @@ def convert(
     Parameters
     ----------
     sources
-        Files or folders; one slide each, named like the file without its ending.
+        Files or folders; one slide each, named like the file without its ending. An address (``https://...``, a prefix
+        of an object store ``s3://...``, a ``.txt`` with one URL a line) is downloaded first, or what is missing of it.
     study
         Path or URL; made where there is none, added to where there is one.
     mz_axis
         Axis law for processed imzML, e.g. ``"ppm:20"``; continuous data keep their own axis.
+    mz_range
+        First and last m/z of that axis; by default the sources' own, which are then looked through first. What lies
+        outside is counted in the report.
     crop
         ``(lower, upper)`` or ``"lower:upper"``: the channels to keep, both ends included. Of sources that state their
         axis nothing else is read; of ragged ones the channels of the chosen axis are cropped, by their centres.
@@ -94,7 +105,11 @@ def convert(
     scheduler, workers
         Where tiles are converted; see :mod:`msicube.scheduling`.
     storage_options
-        What fsspec needs for a remote study.
+        What fsspec needs for a remote study, or for sources in an object store.
+    downloads
+        Where sources go that are addresses; ``<study>.downloads`` by default.
+    connections
+        Downloads at once.
     progress
         Called with slide, tiles done and tiles in all.
 
@@ -116,16 +131,22 @@ def convert(
         A slide of this name is in the study from another source.
     StudyLocked
         Another process is writing to the study.
+    RemoteError, DiskSpaceError
+        A source that is an address cannot be downloaded.
 
     Notes
     -----
     Running it again goes on where it stopped. Finished shards are verified, not rewritten.
     """
-    found = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
     location = Location.of(study, storage_options)
+    here = sources_here(sources, location, downloads, connections, storage_options, progress)
+    if here.errors and on_error == "stop":
+        raise DownloadError(next(iter(here.errors.values())))
+    found = find_sources(here.paths)
     options = Options.of(
         location,
         samples=samples if samples is None or isinstance(samples, Mapping) else read_samples(samples),
+        origins=here.origins,
         memory_limit=memory_limit,
         shard_size=shard_size,
         codec=codec,
@@ -136,18 +157,20 @@ def convert(
         workers=workers,
         progress=progress,
     )
-    wish = AxisWish.of(mz_axis, crop, wavenumber_axis, interpolation)
+    wish = AxisWish.of(mz_axis, mz_range, crop, wavenumber_axis, interpolation)
     with write_lock(location):
         existing = find_study(location)
         items = survey_sources(found, existing, options, on_error)
         plan = plan_axes(surveys_of(items), axes_of(items), one_modality(items, existing), wish, existing)
-        rows = tuple(_convert_one(item, plan, existing, options, on_error) for item in items)
-    return ConversionReport(location.url, rows, tuple(sample_remarks(items, options)))
+        rows = tuple(convert_one(item, plan, existing, options, on_error) for item in items)
+    missing = tuple(SlideReport(Path(path).stem, path, "failed", error=e) for path, e in here.errors.items())
+    return ConversionReport(location.url, rows + missing, (*here.remarks, *sample_remarks(items, options)))
 
 
-def _convert_one(
+def convert_one(
     item: Source, axis: AxisPlan, study: Study | None, options: Options, on_error: str
 ) -> SlideReport:
+    """Write one source into the study, or check that it is there; ``study`` is what was there before."""
     row = SlideReport(item.name, str(item.path), "failed")
     if item.error is None:
         row = guarded(item, on_error, lambda: _write(item, axis, study, options)) or row
@@ -160,17 +183,28 @@ def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) 
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:
         check_present(item, study)
-        _update_sample(item.name, study, options, sample)
+        if options.samples is not None:
+            update_attrs(study, item.name, sample=sample)
+        if "origin" not in study.slide_attrs[item.name] and item.name in options.origins:
+            update_attrs(study, item.name, origin=dict(options.origins[item.name]))
         return replace(row, **stored_counts(study.slide_attrs[item.name]["conversion"]))
-    plan = plan_slide(item.name, axis.apply(reader, item.survey), options, sample=sample, stamp=item.stamp)
+    plan = plan_slide(
+        item.name,
+        axis.apply(reader, item.survey),
+        options,
+        sample=sample,
+        stamp=item.stamp,
+        origin=options.origins.get(item.name, {}),
+    )
     if not options.verify:
         return write_slide(plan, row, options, verified=lambda: NOT_VERIFIED)
     with verifying(reader, options.on_error) as verification:
         return write_slide(plan, row, options, verified=verification.result)
 
 
-def _update_sample(name: str, study: Study, options: Options, sample: dict[str, Any]) -> None:
-    """Give a slide that is there its row of the samples table."""
+def update_attrs(study: Study, name: str, **changes: Any) -> None:
+    """Give a slide that is there other attributes, such as its row of the samples table."""
     attrs = study.slide_attrs[name]
-    if options.samples is not None and attrs.get("sample") != sample:
-        (study.location / name / METADATA).put(group_metadata({**attrs, "sample": sample}))
+    if any(attrs.get(key) != value for key, value in changes.items()):
+        attrs.update(changes)
+        (study.location / name / METADATA).put(group_metadata(attrs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,6 +48,8 @@ class SlidePlan:
         The slide's row of the samples table.
     stamp
         Changes when the source's files are written again: tiles of an earlier run are kept only if it is the same.
+    origin
+        Where the source was downloaded from; empty where it was not.
     """
 
     name: str
@@ -57,6 +59,7 @@ class SlidePlan:
     peaks: PeakPlan | None = None
     sample: dict[str, Any] = field(default_factory=dict)
     stamp: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -304,6 +307,7 @@ def _attributes(plan: SlidePlan, result: SlideResult) -> dict[str, Any]:
         "source": {**info.source, "verified": result.verified.checksums},
         "pixel_size": {"y": size.y, "x": size.x, "provenance": size.provenance} if size else None,
         "axis": {"law": info.axis_law, **info.axis_origin},
+        **({"origin": dict(plan.origin)} if plan.origin else {}),
         "conversion": {
             **result.to_json(),
             "channels": plan.tiles.shape[2],

@@ -59,8 +59,12 @@ class Source:
         return " ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
 
 
-def survey_sources(paths: list[Path], study: Study | None, options: Options, on_error: str) -> list[Source]:
+def survey_sources(
+    paths: list[Path], study: Study | None, options: Options, on_error: str, *, axis_known: bool = False
+) -> list[Source]:
     """Open every source and look through its axis; a stack becomes one source for each plane.
+
+    Where the axis is known already (``axis_known``) the m/z values are not looked through.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def survey_sources(paths: list[Path], study: Study | None, options: Options, on_
     opener = Opener(options.on_error)
     items = [Source(path, path.stem, opener) for path in paths]
     _check_names(items)
-    items = [plane for item in items for plane in _planes(item, study, on_error)]
+    items = [plane for item in items for plane in _planes(item, study, on_error, axis_known)]
     _check_names(items)
     return items
 
@@ -140,7 +144,7 @@ def guarded(item: Source, on_error: str, action: Any) -> Any:
         item.seconds += time.perf_counter() - started
 
 
-def _planes(item: Source, study: Study | None, on_error: str) -> list[Source]:
+def _planes(item: Source, study: Study | None, on_error: str, axis_known: bool) -> list[Source]:
     """Open and survey a source; a stack becomes one slide for each plane."""
     readers = guarded(item, on_error, lambda: item.opener.planes(item.path))
     if not readers:
@@ -149,7 +153,7 @@ def _planes(item: Source, study: Study | None, on_error: str) -> list[Source]:
         Source(item.path, reader.info.name, item.opener, seconds=item.seconds / len(readers))
         for reader in readers
     ]
-    for plane in planes:
+    for plane in planes if not axis_known else ():
         guarded(plane, on_error, lambda plane=plane: _survey(plane, study))
     return planes
 

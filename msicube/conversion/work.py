@@ -34,6 +34,7 @@ class Options:
 
     study: Location
     samples: Mapping[str, Mapping[str, Any]] | None
+    origins: Mapping[str, Mapping[str, Any]]
     shard_bytes: int
     memory: int
     codec: str
@@ -56,6 +57,7 @@ class Options:
         workers: int | None,
         progress: Progress | None,
         samples: Mapping[str, Mapping[str, Any]] | None = None,
+        origins: Mapping[str, Mapping[str, Any]] | None = None,
         keep_peaks: bool = True,
         verify: bool = True,
         on_error: OnError = "stop",
@@ -72,6 +74,7 @@ class Options:
         return cls(
             study=study,
             samples=samples,
+            origins=origins or {},
             shard_bytes=parse_bytes(shard_size),
             memory=parse_bytes(memory_limit),
             codec=codec,

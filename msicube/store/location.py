@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -125,7 +126,9 @@ class Location:
             filesystem.pipe_file(path, data)
             return
         self.local.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.local.with_name(f"{self.local.name}.{os.getpid()}{TEMPORARY}")
+        temporary = self.local.with_name(
+            f"{self.local.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}"
+        )
         try:
             with temporary.open("wb") as file:
                 file.write(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from msicube.errors import CorruptStore, FormatVersionError, NotAStudy, UnknownS
 from msicube.samples import samples_frame
 from msicube.store.cube import CubeArray
 from msicube.store.draft import METADATA, group_metadata, read_attrs
-from msicube.store.location import Location, spread
+from msicube.store.location import TEMPORARY, Location, spread
 from msicube.store.masks import ACQUIRED, mask_names, read_mask
 from msicube.store.peaks import PEAKS, StoredPeaks
 
@@ -78,9 +78,11 @@ def find_study(location: Location) -> Study | None:
     """
     if _header(location) is not None:
         return open_study(location)
-    if location.children():
+    if all(name.endswith(TEMPORARY) for name in location.children()):
+        return None  # nothing, or what a task beside this one is about to name zarr.json
+    if _header(location) is None:  # else a task beside this one has just made it
         raise NotAStudy(f"{location} is not empty and no msicube study: choose another path for the study")
-    return None
+    return open_study(location)
 
 
 def create_study(location: Location, *, modality: str) -> Study:
@@ -260,6 +262,15 @@ class Study(Mapping[str, "xr.Dataset"]):
         if read_attrs(group) is None:
             return None
         return StoredPeaks.open(group, self.small(slide, f"{PEAKS}/offset").astype(np.int64))
+
+    def only(self, slides: Iterable[str]) -> Study:
+        """Return the study as if it held no slides but these; only their metadata are read, now."""
+        part = Study(self.location)
+        attrs = {name: read_attrs(self.location / name) for name in slides}
+        part.__dict__["slide_attrs"] = {
+            name: a for name, a in attrs.items() if a is not None and "msicube" in a
+        }
+        return part
 
     def pipelines(self) -> list[str]:
         """Return the names of the fitted pipelines in the study."""

@@ -70,6 +70,21 @@ def test_a_study_is_made_and_read_over_http(
     assert mc.validate(study, sources=sources) == []
 
 
+def test_slides_are_converted_from_a_bucket(
+    simulation: SimulationReport, storage_options: dict[str, Any], tmp_path: Path
+) -> None:
+    import fsspec
+
+    bucket = fsspec.filesystem("s3", **storage_options)
+    for path in simulation.folder.glob("slide_00[12].*"):
+        bucket.pipe_file(f"spectra/raw/{path.name}", path.read_bytes())
+    report = mc.convert("s3://spectra/raw", tmp_path / "s.zarr", storage_options=storage_options)
+    assert [row.slide for row in report.slides] == ["slide_001", "slide_002"]
+    study = mc.open_study(tmp_path / "s.zarr")
+    assert mc.validate(study, sources=[slide.path for slide in simulation.slides[:2]]) == []
+    assert study.slide_attrs["slide_001"]["origin"]["files"][0]["url"] == "s3://spectra/raw/slide_001.ibd"
+
+
 def test_a_pipeline_is_fitted_saved_and_applied_over_http(
     simulation: SimulationReport, storage_options: dict[str, Any]
 ) -> None:
