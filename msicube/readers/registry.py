@@ -148,12 +148,12 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [_main_file(p) for p in sorted(path.rglob("*")) if p.is_file()]
+            inside = [main_file(p) for p in sorted(path.rglob("*")) if p.is_file()]
             if not any(inside):
                 raise UnknownFormat(f"the folder {path} holds no source file; known endings: {_known()}")
             found.update(dict.fromkeys(main for main in inside if main is not None))
         elif path.exists():
-            found[_main_file(path) or path] = None
+            found[main_file(path) or path] = None
         else:
             raise UnknownFormat(f"{path} does not exist")
     return list(found)
@@ -174,7 +174,8 @@ def _only_source(folder: Path) -> Path:
     return found[0]
 
 
-def _main_file(path: Path) -> Path | None:
+def main_file(path: Path) -> Path | None:
+    """Return the file that stands for the source that a file is a part of; None where it is of no known format."""
     return next((main for form in FORMATS if (main := form.main_file(path)) is not None), None)
 
 

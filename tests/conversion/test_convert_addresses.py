@@ -87,15 +87,17 @@ def test_a_prefix_of_an_object_store(simulation: SimulationReport, tmp_path: Pat
     for path in simulation.folder.glob("slide_00[12].*"):
         memory.pipe_file(f"/lab/run/{path.name}", path.read_bytes())
     memory.pipe_file("/lab/run/notes.doc", b"x")
+    memory.pipe_file("/lab/run/scan.raw", b"x")  # ENVI images may end so, this is none
     report = mc.convert("memory://lab/run", tmp_path / "a.zarr", shard_size="256 KiB")
     assert [row.slide for row in report.slides] == ["slide_001", "slide_002"]
+    assert any("scan.raw is no source" in remark for remark in report.remarks)
     mc.convert([s.path for s in simulation.slides[:2]], tmp_path / "b.zarr", shard_size="256 KiB")
     assert slides(tmp_path / "a.zarr") == slides(tmp_path / "b.zarr")
     memory.rm("/lab", recursive=True)
 
 
 def test_what_is_no_source(server: Archive, tmp_path: Path) -> None:
-    server.files = {"a.raw": b"x"}
+    server.files = {"a.doc": b"x"}
     with pytest.raises(RemoteError, match="none of the files there ends in"):
         mc.convert(f"{server.url}{ROOT}/", tmp_path / "a.zarr")
     (tmp_path / "urls.txt").write_text("https://h/a.imzML not-a-sum\n")
