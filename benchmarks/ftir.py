@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +19,7 @@ CROP = (900.0, 1800.0)
 MEMORY_LIMIT = 512 * 2**20
 
 
-def make_mosaic(folder: Path) -> Path:
+def make_mosaic(folder: Path, tiles: tuple[int, int] = TILES, tile_size: int = TILE_SIZE) -> Path:
     """Simulate a core and write it; returns the master file."""
     from msicube.simulate.ftir_design import design_cores
     from msicube.simulate.ftir_parameters import FTIRParameters
@@ -30,7 +31,7 @@ def make_mosaic(folder: Path) -> Path:
     parameters = FTIRParameters(
         slides=1,
         seed=0,
-        shape=(TILES[0] * TILE_SIZE, TILES[1] * TILE_SIZE),
+        shape=(tiles[0] * tile_size, tiles[1] * tile_size),
         wavenumbers=(ends[0] - axis.step / 2, ends[1] + axis.step / 2),
         class_difference=1.0,
         cores=1,
@@ -40,29 +41,31 @@ def make_mosaic(folder: Path) -> Path:
         dead_pixels=0.002,
         holes=2,
         pixel_size=5.5,
-        tile_size=TILE_SIZE,
+        tile_size=tile_size,
     )
     assert parameters.axis == axis
     slide = FTIRSlideModel.draw(FTIRStudyModel.draw(parameters), design_cores(1, cores=1, seed=0)[0])
     writer = AgilentMosaicWriter(
-        folder, tiles=TILES, tile_size=TILE_SIZE, axis=axis, pixel_size=5.5, overwrite=True
+        folder, tiles=tiles, tile_size=tile_size, axis=axis, pixel_size=5.5, overwrite=True
     )
     with writer:
         slide.write(writer)
     return writer.path
 
 
-def convert(mosaic: Path, study: Path, crop: str | None, memory_limit: int | None) -> float:
+def convert(mosaic: Path, study: Path, small: Path, options: dict[str, Any]) -> float:
+    """Convert a mosaic; a small one was converted before, so that imports are not counted, as a peer's are not."""
     import msicube as mc
 
-    shutil.rmtree(study, ignore_errors=True)
-    options = {"crop": crop} if crop else {}
-    limit = {"memory_limit": memory_limit} if memory_limit else {}
-    with Clock() as clock:
-        mc.convert(mosaic, study, **options, **limit)
+    for source, target in ((small, study.with_name("small.zarr")), (mosaic, study)):
+        shutil.rmtree(target, ignore_errors=True)
+        with Clock() as clock:
+            mc.convert(source, target, **options)
     return clock.seconds
 
 
+#: With chunks that suit the cube, and as zarr chunks it by itself.
+CHUNKS = {"chunks of 64 x 64 x 467": "(64, 64, len(kept))", "zarr's own chunks": '"auto"'}
 AGILENT_CROP = f"""
 import numpy as np, zarr
 from agilent_format import agilentMosaic
@@ -71,7 +74,7 @@ mosaic = agilentMosaic(path, MAT=True)
 wavenumber = np.array(mosaic.wavenumbers)
 kept = np.flatnonzero((wavenumber >= {CROP[0]}) & (wavenumber <= {CROP[1]}))
 cropped = mosaic.data[:, :, kept[0] : kept[-1] + 1]
-store = zarr.create_array(target, shape=cropped.shape, chunks=(64, 64, len(kept)), dtype="float32")
+store = zarr.create_array(target, shape=cropped.shape, chunks=CHUNKS, dtype="float32")
 store[:] = cropped
 report(time.perf_counter() - start)
 """
@@ -102,26 +105,35 @@ def run(work: Path) -> None:
     if not mosaic.exists():
         make_mosaic(mosaic.parent)
     size = sum(path.stat().st_size for path in mosaic.parent.glob("*.dmd"))
+    small = work / "small" / "small.dmt"
+    if not small.exists():
+        make_mosaic(small.parent, tiles=(1, 1), tile_size=8)
     study, target = work / "study.zarr", work / "peer-output"
-    crop = f"{CROP[0]:g}:{CROP[1]:g}"
-    ours = measure("crop: msicube", convert, mosaic, study, crop, None, amount=size, unit="B")
-    theirs = AGILENT.measure("crop", AGILENT_CROP, mosaic, target, amount=size, unit="B", fresh=target)
-    identical = isinstance(theirs, Measurement) and same_numbers(study, "mosaic", target)
+    crop = {"crop": f"{CROP[0]:g}:{CROP[1]:g}"}
+    rows: list[Measurement | tuple[str, str]] = []
+    for shard_size in ("8 MiB", "64 MiB"):
+        options = {**crop, "shard_size": shard_size}
+        name = f"crop: msicube, shards of {shard_size}"
+        rows.append(measure(name, convert, mosaic, study, small, options, amount=size, unit="B"))
+    for name, chunks in CHUNKS.items():
+        code = AGILENT_CROP.replace("CHUNKS", chunks)
+        found = AGILENT.measure(f"crop, {name}", code, mosaic, target, amount=size, unit="B", fresh=target)
+        rows.append(found if isinstance(found, Measurement) else (f"crop, {name}: {AGILENT.name}", found))
+        if isinstance(found, Measurement):
+            same = same_numbers(study, "mosaic", target)
+            console.print(f"{name}: {'the same numbers' if same else 'OTHER NUMBERS'} as msicube's")
     limited = f"all of it in {MEMORY_LIMIT / 2**20:.0f} MiB: msicube"
-    whole = measure(limited, convert, mosaic, study, None, MEMORY_LIMIT, amount=size, unit="B")
-    show(console, size, [ours, theirs, whole])
-    if isinstance(theirs, Measurement):
-        console.print(
-            "Both stores hold the same numbers." if identical else "The stores hold different numbers!"
-        )
+    limit = {"memory_limit": MEMORY_LIMIT}
+    whole = measure(limited, convert, mosaic, study, small, limit, amount=size, unit="B")
+    show(console, size, [*rows, whole])
     within = "within" if whole.peak_bytes <= MEMORY_LIMIT else "beyond"
     console.print(
         f"The mosaic of {size / 1e6:.0f} MB converts {within} the limit of {MEMORY_LIMIT / 1e6:.0f} MB."
     )
-    save("ftir", [row for row in (ours, theirs, whole) if isinstance(row, Measurement)])
+    save("ftir", [row for row in (*rows, whole) if isinstance(row, Measurement)])
 
 
-def show(console: Console, size: int, rows: list[Measurement | str]) -> None:
+def show(console: Console, size: int, rows: list[Measurement | tuple[str, str]]) -> None:
     """Print wall and CPU seconds and peak memory, and how the other rows compare with the first."""
     title = f"{TILES[0]} x {TILES[1]} tiles of {TILE_SIZE} x {TILE_SIZE} x {CHANNELS}, {size / 1e6:.0f} MB"
     table = Table(
@@ -130,8 +142,8 @@ def show(console: Console, size: int, rows: list[Measurement | str]) -> None:
     first = rows[0]
     assert isinstance(first, Measurement)
     for row in rows:
-        if isinstance(row, str):
-            table.add_row("crop: agilent-format", "-", "-", "-", row)
+        if not isinstance(row, Measurement):
+            table.add_row(row[0], "-", "-", "-", row[1])
             continue
         ratios = (
             row.seconds / first.seconds,

@@ -63,7 +63,7 @@ def environment() -> dict[str, str]:
 
 
 def run_shell(block: Block, folder: Path) -> None:
-    if block.code.startswith("msicube simulate"):
+    if block.code.startswith("msicube simulate msi slides"):
         (folder / "slides").unlink()
         subprocess.run(["rm", "-rf", "study.zarr"], cwd=folder, check=True)
     done = subprocess.run(
