@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import GenericAlias
 from typing import ClassVar
 
 from docutils import nodes
@@ -49,5 +50,11 @@ class SchemaTable(Directive):
         return list(container.children)
 
 
+def leave_out_aliases(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool:
+    """Leave out names for types such as ``tuple[float, float]``: they have neither a signature nor a docstring."""
+    return skip or isinstance(member, GenericAlias)
+
+
 def setup(app: Sphinx) -> None:
     app.add_directive("include-schema", SchemaTable)
+    app.connect("autodoc-skip-member", leave_out_aliases)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,6 @@ class _Compressed(Step):
     """Replace each intensity, no less than 0, by a function of it."""
 
     elementwise = True
-    #: A NumPy function of one array that takes ``out``.
-    function: ClassVar[Callable[..., NDArray[Any]]]
 
     def kernel(
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
@@ -25,7 +22,11 @@ class _Compressed(Step):
         if tally is not None:
             tally += np.count_nonzero(block < 0)
         clipped = np.maximum(block, 0, out=out)
-        return type(self).function(clipped, out=clipped)
+        return self._compress(clipped)
+
+    def _compress(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Map values that are not negative, in place."""
+        raise NotImplementedError
 
 
 class Log1p(_Compressed):
@@ -41,7 +42,8 @@ class Log1p(_Compressed):
     A negative intensity is noise about an empty channel and counts as 0. NaN stays NaN, and +inf stays +inf.
     """
 
-    function = np.log1p
+    def _compress(self, values: NDArray[Any]) -> NDArray[Any]:
+        return np.log1p(values, out=values)
 
 
 class Sqrt(_Compressed):
@@ -61,4 +63,5 @@ class Sqrt(_Compressed):
     M. S. Bartlett, "The square root transformation in analysis of variance", J. R. Stat. Soc. Suppl. 3 (1936) 68.
     """
 
-    function = np.sqrt
+    def _compress(self, values: NDArray[Any]) -> NDArray[Any]:
+        return np.sqrt(values, out=values)

@@ -26,7 +26,7 @@ class Resample(Step):
 
     Attributes
     ----------
-    axis_ : (n_features_out_,) float64
+    axis_ : (n_channels_out,) float64
         The new positions.
 
     Notes

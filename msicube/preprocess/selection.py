@@ -214,7 +214,7 @@ class Crop(_Selection):
 
     Attributes
     ----------
-    indices_ : (n_features_out_,) int
+    indices_ : (n_kept,) int
         The channels that are kept, ascending.
 
     Notes
