@@ -312,7 +312,9 @@ class Transformer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.target_tags.required = any(_wants_classes(step) for step in self._steps())
+        tags.target_tags.required = any(
+            isinstance(step, Step) and step.classes_by is not None for step in self._steps()
+        )
         return tags
 
     def _steps(self) -> Sequence[Any]:
@@ -354,6 +356,8 @@ class Step(Transformer):
     linear: ClassVar[bool] = False
     #: The map treats every value by itself, so that channels may be chosen before it as well as after it.
     elementwise: ClassVar[bool] = False
+    #: Why the step takes no part in a fit that it shares with others; empty where it does.
+    alone: ClassVar[str] = ""
     #: Learned arrays and their dimensions, which is what is saved.
     learned_arrays: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: Learned numbers and texts, saved as JSON.
@@ -498,6 +502,11 @@ class Step(Transformer):
         raise NotImplementedError
 
     @property
+    def classes_by(self) -> str | None:
+        """Column of the samples table that names the class of each spectrum, where ``request`` asks by class."""
+        return None
+
+    @property
     def by_slide(self) -> bool:
         """Whether the step learns numbers for each slide; see :class:`msicube.preprocess.by_slide.BySlide`."""
         return False
@@ -549,18 +558,13 @@ class Step(Transformer):
         """Become a step that was fitted, on a statistic that more data may be added to."""
         step.seal()
         self.__dict__.pop("_gathered", None)
-        self.__dict__.update(step.__dict__)
+        given = self.get_params(deep=False)  # the caller's own objects, of which the step holds clones
+        self.__dict__.update({name: value for name, value in step.__dict__.items() if name not in given})
         if gathered is not None:
             self._gathered = gathered
 
     def _provenance(self) -> dict[str, Any]:
         return {"pipeline": str(self)}
-
-
-def _wants_classes(step: Any) -> bool:
-    """Return whether a step is fitted on the class of each spectrum."""
-    request = step.request() if isinstance(step, Step) else None
-    return request is not None and request.by is not None
 
 
 def learn_counts(step: Any, statistic: Statistic) -> None:
