@@ -225,17 +225,23 @@ class Transformer(TransformerMixin, BaseEstimator):
             self._replace_steps(steps)
         return self
 
-    def to_torch(self) -> Any:
+    def to_torch(self, *, slides: Sequence[str] | None = None) -> Any:
         """Return the fitted map as a ``torch.nn.Module``, for loaders that transform batches on a GPU.
 
         Its output agrees with :meth:`transform_block` to 1e-5 of the largest feature.
+
+        Parameters
+        ----------
+        slides
+            Where a step works by slide: what the numbers in ``batch["slide"]`` stand for, which is ``stream.slides``.
+            The module is then called as ``module(batch["x"], batch["slide"])``.
 
         Raises
         ------
         NotFittedError
             Before ``fit``.
         UsageError
-            A step has no form in torch; the message names it.
+            A step has no form in torch, or works by slide and has not seen one of them; the message names it.
         MissingDependency
             torch is not installed.
         """
@@ -245,7 +251,7 @@ class Transformer(TransformerMixin, BaseEstimator):
                 "to_torch needs torch, which is not installed: pip install 'msicube[torch]'"
             )
         # By name, at run time: this layer lies below torch's and never imports it.
-        return import_module("msicube.stream.torch_chain").to_torch(self)
+        return import_module("msicube.stream.torch_chain").to_torch(self, slides=slides)
 
     def inverse_transform(self, X: Any) -> Any:
         """Map features back to spectra.

@@ -235,6 +235,12 @@ class EMSC(Step):
         """Correct a block."""
         return self._scaling.kernel(block, out, tally)
 
+    @property
+    def correction(self) -> Scaling:
+        """What corrects a block: the fitted model, and the terms that it takes out."""
+        self.check_fitted()
+        return self._scaling
+
     def details(self, X: Any) -> Any:
         """Return the coefficients of the model and the size of the residual for each spectrum.
 
