@@ -17,8 +17,8 @@ import msicube.stream.torch_forms  # noqa: F401  registers the forms
 from msicube.errors import UsageError
 from msicube.preprocess import Step
 from msicube.preprocess.affine import Affine
-from msicube.preprocess.base import Transformer
 from msicube.preprocess.chain import Chain
+from msicube.preprocess.transformer import Transformer
 from msicube.stream.torch_registry import FORMS, WITHOUT, buffer, form_of, torch_form
 from msicube.stream.torch_tables import SlideTable, table_of
 
@@ -55,7 +55,7 @@ class TorchChain(nn.Module):
 
     Takes ``(n, channels)`` spectra or ``(n, channels, y, x)`` patches of float32 or float64 and returns
     ``(n, features)`` or ``(n, features, y, x)`` of the same type. The numbers agree with those of
-    :meth:`~msicube.preprocess.base.Transformer.transform_block` to 1e-5 of the largest.
+    :meth:`~msicube.preprocess.transformer.Transformer.transform_block` to 1e-5 of the largest.
 
     Parameters
     ----------

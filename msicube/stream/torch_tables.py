@@ -38,7 +38,7 @@ class SlideTable(nn.Module):
         if slide is None and self.n_slides > 1:
             raise UsageError(
                 f"the module works by slide and knows {self.n_slides}: call it with the numbers too, as in "
-                f'module(batch["x"], batch["slide"])'
+                f'module(batch["spectra"], batch["slide"])'
             )
         return (
             torch.zeros(1, dtype=torch.int64, device=next(self.buffers()).device) if slide is None else slide

@@ -236,6 +236,6 @@ def test_preprocessing_does_not_import_torch() -> None:
 def test_without_torch_the_package_to_install_is_named(
     X: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msicube.preprocess.base.find_spec", lambda name: None)
+    monkeypatch.setattr("msicube.preprocess.transformer.find_spec", lambda name: None)
     with pytest.raises(errors.MissingDependency, match=r"pip install 'msicube\[torch\]'"):
         Log1p().fit(X).to_torch()
