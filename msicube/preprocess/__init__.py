@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msicube.preprocess.base import NotFittedError, Step
+from msicube.preprocess.base import Step
 from msicube.preprocess.baseline import ALSBaseline, PolynomialBaseline, SNIPBaseline, TopHatBaseline
 from msicube.preprocess.emsc import EMSC
 from msicube.preprocess.emsc_interferents import InterferentModel
@@ -39,6 +39,7 @@ from msicube.preprocess.resample import Resample
 from msicube.preprocess.selection import Crop, SelectChannels
 from msicube.preprocess.smoothing import SavitzkyGolay
 from msicube.preprocess.standardize import Standardize
+from msicube.preprocess.transformer import NotFittedError
 
 __all__ = [
     "EMSC",

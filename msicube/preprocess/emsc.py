@@ -199,6 +199,11 @@ class EMSC(Step):
             if self.replicates is None:
                 self._solved.warn()
 
+    @property
+    def classes_by(self) -> str | None:
+        """The column that names the replicates."""
+        return self.replicates
+
     def request(self) -> Request | None:
         """Ask for the mean of the spectra, for the differences between replicates, or for nothing."""
         if self.reference is None or isinstance(self.reference, str):
@@ -229,6 +234,12 @@ class EMSC(Step):
     ) -> NDArray[Any]:
         """Correct a block."""
         return self._scaling.kernel(block, out, tally)
+
+    @property
+    def correction(self) -> Scaling:
+        """What corrects a block: the fitted model, and the terms that it takes out."""
+        self.check_fitted()
+        return self._scaling
 
     def details(self, X: Any) -> Any:
         """Return the coefficients of the model and the size of the residual for each spectrum.
@@ -301,9 +312,7 @@ class EMSC(Step):
 
     def _within_groups(self) -> Request:
         """Ask for the differences between replicates, corrected by the model so far."""
-        # The request is also looked at before the fit begins, for its classes alone.
-        correction: Any = self.__dict__.get("_scaling")
-        measure = partial(WithinGroups.from_block, correction=correction)
+        measure = partial(WithinGroups.from_block, correction=self._scaling)
         return Request("covariance within groups", measure, self.replicates, quadratic=True)
 
     def _given(self, name: str, n_channels: int) -> FloatArray:

@@ -97,6 +97,12 @@ class InterferentModel(Step):
         """Subtract the projections of a block."""
         return self._subtraction.kernel(block, out)
 
+    @property
+    def correction(self) -> Subtraction:
+        """What corrects a block: the fitted model, and the terms that it takes out."""
+        self.check_fitted()
+        return self._subtraction
+
     def restore(self, channels: Channels, learned: Mapping[str, Any]) -> None:
         """Set what was learned in an earlier fit."""
         self.__dict__.update(learned)

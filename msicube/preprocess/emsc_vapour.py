@@ -85,6 +85,12 @@ class WaterVapour(Step):
         """Subtract the vapour of a block."""
         return self._subtraction.kernel(block, out)
 
+    @property
+    def correction(self) -> Subtraction:
+        """What corrects a block: the fitted model, and the terms that it takes out."""
+        self.check_fitted()
+        return self._subtraction
+
     def restore(self, channels: Channels, learned: Mapping[str, Any]) -> None:
         """Set what was learned in an earlier fit: the saved bits count, not those of this machine."""
         super().restore(channels, learned)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,21 @@ def code_digest() -> str:
     A version number would have to be raised by hand with every change that moves a bit, and once it would be forgotten.
     """
     digest = hashlib.sha256(np.__version__.encode())
-    files = [entry for entry in resources.files(__package__).iterdir() if entry.name.endswith(".py")]
-    for entry in sorted(files, key=lambda entry: entry.name):
-        digest.update(entry.name.encode() + entry.read_bytes())
+    for name, entry in sorted(source_files(resources.files(__package__)).items()):
+        digest.update(name.encode() + entry.read_bytes())
     return digest.hexdigest()
+
+
+def source_files(folder: Traversable, before: str = "") -> dict[str, Traversable]:
+    """Return the Python files in a folder and in those within it, by their names relative to it."""
+    found: dict[str, Traversable] = {}
+    for entry in folder.iterdir():
+        name = before + entry.name
+        if entry.is_dir():
+            found |= source_files(entry, name + "/")
+        elif name.endswith(".py"):
+            found[name] = entry
+    return found
 
 
 def is_own(value: Any) -> bool:

@@ -123,7 +123,7 @@ def fit_steps(
         while request is not None:
             if known is None or not known.request.covers(request):
                 chain = chain_of(steps[:number], source.channels.n, before=step)
-                wanted = _shared(request, steps[number:])
+                wanted = _shared(request, steps[number:], channels)
                 kept = kept_of_pass(source, chain, wanted) if wants_cache(cache) else None
                 tally = run_pass(
                     source,
@@ -199,23 +199,28 @@ def fit_more(
 def _check(steps: Sequence[Step], source: Source) -> list[Any]:
     """Check, before anything is read, that the steps can be fitted; return the classes that they need."""
     channels: Channels | None = source.channels
-    for step in steps:
-        channels = None if channels is None else step.foresee(channels)
     classes: set[Any] = set()
     for step in steps:
-        request = step.request()
-        if request is not None and request.by not in (None, SLIDE):
-            found = source.classes(request.by)
+        if step.alone:
+            raise UsageError(step.alone)
+        channels = None if channels is None else step.foresee(channels)
+    for step in steps:
+        by = step.classes_by
+        if by not in (None, SLIDE):
+            found = source.classes(by)
             step.check_classes(found)
             classes.update(found)
     return sorted(classes, key=str)
 
 
-def _shared(request: Request, steps: Sequence[Step]) -> Request:
+def _shared(request: Request, steps: Sequence[Step], channels: Channels) -> Request:
     """Return a request that also answers later steps, as far as what it gathers can follow the data through them."""
+    known: Channels | None = channels
     for step, following in pairwise(steps):
-        if not step.linear:
+        known = None if known is None else step.foresee(known)
+        if not step.linear or known is None:
             break
+        following.foresee(known)  # what a step asks for may depend on the number of channels
         later = following.request()
         request = (request if later is None else request.join(later)) or request
     return request

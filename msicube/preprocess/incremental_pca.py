@@ -16,11 +16,10 @@ from msicube.preprocess._blas import one_blas_thread
 from msicube.preprocess.affine import Affine
 from msicube.preprocess.base import Step
 from msicube.preprocess.channels import Channels
-from msicube.preprocess.datasets import Where, as_spectra
+from msicube.preprocess.datasets import Where, as_spectra, require_columns
 from msicube.preprocess.engine import Progress
 from msicube.preprocess.inputs import source_of
 from msicube.preprocess.moments import FloatArray, finite_spectra
-from msicube.preprocess.request import Request
 from msicube.preprocess.sources import ArrayCube, Piece, SlidePieces, Source, spectra
 from msicube.scheduling import SchedulerLike
 from msicube.tiling import Window
@@ -61,6 +60,10 @@ class IncrementalPCA(Step):
     """
 
     linear = True
+    alone = (
+        "IncrementalPCA learns from batches in their order and takes no part in the fit of a Pipeline: use PCA, or fit "
+        "the steps before it and give it what comes out of them"
+    )
     learned_arrays: ClassVar = {
         "components_": ("component", "channel"),
         "mean_": ("channel",),
@@ -97,13 +100,6 @@ class IncrementalPCA(Step):
                 f"{self.n_components} spectra"
             )
         return int(self.n_components)
-
-    def request(self) -> Request:
-        """Refuse: what is learned in order has no statistic that merges."""
-        raise UsageError(
-            "IncrementalPCA learns from batches in their order and takes no part in the fit of a Pipeline: use PCA, or "
-            "fit the steps before it and give it what comes out of them"
-        )
 
     def fit(
         self,
@@ -154,8 +150,8 @@ class IncrementalPCA(Step):
         if not hasattr(self, "_channels"):
             self.n_nonfinite_, self.batch_size_ = 0, len(values)
             self.prepare(Channels.numbered("x", values.shape[1]))
-        elif values.shape[1] != self._channels.n:
-            raise UsageError(f"X has {values.shape[1]} channels, the batches before had {self._channels.n}")
+        else:
+            require_columns(values, self._channels.n, type(self).__name__)
         for batch in self._finite(iter([values])):
             self._update(batch)
         if hasattr(self, "components_"):

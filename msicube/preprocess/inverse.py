@@ -60,7 +60,7 @@ class Inverse:
         return cls(Chain(steps[-1].n_features_out_, channels.n, tuple(stages)), channels)
 
     def __call__(self, X: Any) -> Any:
-        """Map features; see :meth:`msicube.preprocess.base.Transformer.inverse_transform`."""
+        """Map features; see :meth:`msicube.preprocess.transformer.Transformer.inverse_transform`."""
         if is_dataset(X):
             return self.dataset(X)
         if isinstance(X, Mapping):

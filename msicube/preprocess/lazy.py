@@ -134,7 +134,7 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
 
 
 def transform_any(X: Any, mapped: Mapped, where: Where = None) -> Any:
-    """Transform a study, a dataset or an array; see :meth:`msicube.preprocess.base.Transformer.transform`."""
+    """Transform a study, a dataset or an array; see :meth:`msicube.preprocess.transformer.Transformer.transform`."""
     if isinstance(X, Study):
         return TransformedStudy(X, mapped, study_where(where))
     mapped = mapped.for_slide("")

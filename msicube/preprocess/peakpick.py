@@ -170,16 +170,24 @@ class PeakPick(Step):
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
     ) -> NDArray[Any]:
         """Measure the peaks of a block."""
-        lengths = self.upper_ - self.lower_
-        starts = np.cumsum(lengths) - lengths
-        columns = np.arange(lengths.sum()) + np.repeat(self.lower_ - starts, lengths)
+        columns, starts = self.columns()
         values = np.take(block, columns, axis=1)
         with np.errstate(invalid="ignore", over="ignore"):
             if self.measure == "max":
                 return np.maximum.reduceat(values, starts, axis=1)
             if self.measure == "area":
-                values *= _channel_widths(self._channels.values)[columns].astype(block.dtype)
+                values *= self.channel_widths()[columns].astype(block.dtype)
             return np.add.reduceat(values, starts, axis=1)
+
+    def columns(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the channels of all windows, one after another, and where each window begins among them."""
+        lengths = self.upper_ - self.lower_
+        starts = np.cumsum(lengths) - lengths
+        return np.arange(lengths.sum()) + np.repeat(self.lower_ - starts, lengths), starts
+
+    def channel_widths(self) -> FloatArray:
+        """Return half the distance between the neighbours of each channel."""
+        return np.abs(np.gradient(self._channels.values))
 
     def channels_out(self) -> Channels:
         """Return the positions of the peaks."""
@@ -207,8 +215,3 @@ def check_peaks(step: Any, n_channels: int) -> None:
             f"{name}(noise_window={step.noise_window}): expected more channels than the window of a peak has, "
             f"{2 * step.half_window + 1}"
         )
-
-
-def _channel_widths(axis: FloatArray) -> FloatArray:
-    """Return half the distance between the neighbours of each channel."""
-    return np.abs(np.gradient(axis))

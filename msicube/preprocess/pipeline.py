@@ -9,10 +9,11 @@ from typing import Any, Self
 from sklearn.base import clone
 
 from msicube.errors import UsageError
-from msicube.preprocess.base import Step, Transformer
+from msicube.preprocess.base import Step
 from msicube.preprocess.chain import chain_of
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.fitting import Fit
+from msicube.preprocess.transformer import Transformer
 from msicube.store import Study
 
 

@@ -93,10 +93,48 @@ class Resample(Step):
         """Return the new axis."""
         return Channels(self._channels.kind, self.axis_)
 
-    def _linear(self, block: NDArray[Any]) -> NDArray[Any]:
+    def band(self) -> tuple[NDArray[np.intp], FloatArray]:
+        """Return the channels that each new position depends on and what each counts for, ``(n_features, n)`` both.
+
+        A cubic spline depends on all channels, but on those far away as little as float64 rounds: what is left out
+        counts for less than 1e-12 together.
+        """
+        if self.kind == "linear":
+            after, share = self._neighbours()
+            columns = np.stack([after - 1, after], axis=1)
+            return self._order[columns], np.stack([1 - share, share], axis=1)
+        reach = 16
+        while True:
+            columns, weights, lost = self._cubic_band(reach)
+            if lost <= 1e-12 or reach >= len(self._positions):
+                return self._order[columns], weights
+            reach *= 2
+
+    def _neighbours(self) -> tuple[NDArray[np.intp], FloatArray]:
+        """Return the place after each new position, and what it counts for; the one before it counts for the rest."""
         after = np.clip(np.searchsorted(self._positions, self.axis_), 1, len(self._positions) - 1)
         span = self._positions[after] - self._positions[after - 1]
-        share = ((self.axis_ - self._positions[after - 1]) / span).astype(block.dtype)
+        return after, (self.axis_ - self._positions[after - 1]) / span
+
+    def _cubic_band(self, reach: int) -> tuple[NDArray[np.intp], FloatArray, float]:
+        """Return places, their weights, and what those beyond ``reach`` places to both sides count for at most."""
+        from scipy.interpolate import CubicSpline
+
+        n, width = len(self._positions), min(2 * reach, len(self._positions))
+        first = np.clip(self._neighbours()[0] - reach, 0, n - width)
+        places = first[:, None] + np.arange(width)
+        weights, total = np.zeros(places.shape), np.zeros(len(first))
+        for start in range(0, n, 256):  # a part of the whole matrix at a time
+            unit = np.eye(min(256, n - start), n, start)
+            part = CubicSpline(self._positions, unit, axis=1)(self.axis_)
+            total += np.abs(part).sum(axis=0)
+            inside = (places >= start) & (places < start + len(part))
+            weights[inside] = part[places[inside] - start, np.nonzero(inside)[0]]
+        return places, weights, float(np.max(total - np.abs(weights).sum(axis=1), initial=0.0))
+
+    def _linear(self, block: NDArray[Any]) -> NDArray[Any]:
+        after, share = self._neighbours()
+        share = share.astype(block.dtype)
         with np.errstate(invalid="ignore", over="ignore"):
             value = np.take(block, self._order[after], axis=1)
             value *= share

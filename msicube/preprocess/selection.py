@@ -151,11 +151,16 @@ class SelectChannels(_Selection):
             self.indices_, self.scores_ = columns, np.full(channels.n, np.nan)
             self.classes_, self.n_spectra_, self.n_nonfinite_ = [], 0, 0
 
+    @property
+    def classes_by(self) -> str | None:
+        """The column whose classes are compared."""
+        return None if self.k is None or self.criterion == "variance" else self.by
+
     def request(self) -> Request | None:
         """Ask for the moments that the score takes."""
         if self.k is None:
             return None
-        return moments() if self.criterion == "variance" else moments(self.by)
+        return moments(self.classes_by)
 
     def check_classes(self, classes: Sequence[Any]) -> None:
         """Check that there are two classes at least."""

@@ -74,6 +74,11 @@ class SavitzkyGolay(Step):
         super().prepare(channels)
         self.weights_ = _weights(channels.values, self.window, self.degree, self.deriv)
 
+    def neighbours(self) -> NDArray[np.intp]:
+        """Return ``(n_channels, window)``: the channels that ``weights_`` are for."""
+        n_channels = len(self.weights_)
+        return _first(n_channels, self.window)[:, None] + np.arange(self.window)
+
     def kernel(
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
     ) -> NDArray[Any]:
@@ -111,11 +116,15 @@ def _weights(positions: FloatArray, window: int, degree: int, deriv: int) -> Flo
         Two channels at one position.
     """
     n_channels = len(positions)
-    first = np.clip(np.arange(n_channels) - window // 2, 0, n_channels - window)
-    near = positions[first[:, None] + np.arange(window)] - positions[:, None]
+    near = positions[_first(n_channels, window)[:, None] + np.arange(window)] - positions[:, None]
     if window > 1 and (np.diff(np.sort(positions)) == 0).any():
         raise UsageError("two channels lie at one position of the axis, where no polynomial can be fitted")
     # In units of the window's width, so that the powers stay comparable.
     width = np.abs(near).max(axis=1) if window > 1 else np.ones(n_channels)
     powers = (near / width[:, None])[..., None] ** np.arange(degree + 1)
     return np.linalg.pinv(powers)[:, deriv] * (factorial(deriv) / width**deriv)[:, None]
+
+
+def _first(n_channels: int, window: int) -> NDArray[np.intp]:
+    """Return the first channel of the window of each."""
+    return np.clip(np.arange(n_channels) - window // 2, 0, n_channels - window)

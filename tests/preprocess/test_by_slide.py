@@ -78,7 +78,7 @@ def test_an_unseen_slide_is_an_error_until_it_is_added(own_study: Study) -> None
     before = [pipeline.steps_[3].components_.copy(), list(pipeline.slides_), list(pipeline.passes_)]  # type: ignore[attr-defined]
     read: list[str] = []
     assert pipeline.add_slides(own_study, progress=lambda what, *_: read.append(what)) is pipeline
-    assert set(read) == {"Standardize: moments by slide"}
+    assert set(read) == {f"Standardize: moments by slide, {name}" for name in unseen}
     np.testing.assert_array_equal(pipeline.steps_[3].components_, before[0])  # type: ignore[attr-defined]
     assert [pipeline.slides_, pipeline.passes_] == before[1:]
     for name in own_study.slides:

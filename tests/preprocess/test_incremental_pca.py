@@ -69,7 +69,8 @@ def test_partial_fit_goes_on_also_after_saving(slide: Any, own_study: Study) -> 
         theirs.partial_fit(part)
         same(ours.partial_fit(part), theirs)
     pipeline = Pipeline([IncrementalPCA(3)])
-    pipeline.restore([ours], ours.channels_in, {"passes_": [], "slides_": [], "labels_": []})
+    record = {"passes_": [], "slides_": [], "slide_digests_": {}, "where_": None, "labels_": []}
+    pipeline.restore([ours], ours.channels_in, record)
     pipeline.save(own_study, name="incremental")
     loaded = Pipeline.load(own_study, name="incremental").steps_[0]
     assert isinstance(loaded, IncrementalPCA)
@@ -108,7 +109,7 @@ def test_what_it_refuses(slide: Any) -> None:
             IncrementalPCA(n).fit(X)
     assert IncrementalPCA(2).fit(slide.X[:2]).noise_variance_ == 0.0
     model = IncrementalPCA(2).partial_fit(slide.X)
-    with pytest.raises(UsageError, match="X has 3 channels, the batches before had 40"):
+    with pytest.raises(UsageError, match="X has 3 features, but IncrementalPCA is expecting 40"):
         model.partial_fit(slide.X[:, :3])
 
 

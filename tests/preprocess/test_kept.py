@@ -31,7 +31,7 @@ from msicube.preprocess import (
     kept,
 )
 from msicube.preprocess.engine import Tally
-from msicube.preprocess.fingerprints import description
+from msicube.preprocess.fingerprints import description, source_files
 from msicube.preprocess.moments import ClassMoments, Covariance
 from msicube.preprocess.packing import pack, unpack
 from msicube.preprocess.request import Request, covariance, moments
@@ -226,6 +226,48 @@ def test_a_remote_study_keeps_its_statistics(own_study: Study, chain: Any) -> No
         assert slide_digest(remote, "slide_003") == slide_digest(own_study, "slide_003")
     finally:
         memory.rm("/kept-study.zarr", recursive=True)
+
+
+def test_what_a_pass_looks_for_is_part_of_the_key(own_study: Study) -> None:
+    def kept_slides(step: Step) -> list[int]:
+        pipeline = Pipeline([step]).fit(mc.open_study(own_study.location), slides=FOUR, cache=True)
+        expected = Pipeline([step]).fit(own_study, slides=FOUR, cache=False)
+        assert pipeline.fingerprint() == expected.fingerprint()
+        return [one.n_kept for one in pipeline.passes_]
+
+    n_channels = own_study.axis(FOUR[0]).size
+    low, high = np.zeros((2, n_channels)), np.ones((2, n_channels))
+    low[1], high[1] = 1.0, 5.0
+    for step in (
+        mc.TissueMask(band=None, init=low, max_iter=1),
+        mc.TissueMask(band=None, init=high, max_iter=1),
+        PCA(2, solver="randomized", max_passes=2),
+        PCA(2, solver="randomized", max_passes=2, seed=1),
+        mc.TICMask(),
+        mc.DeadPixelMask(n_mads=3.0),
+    ):
+        assert set(kept_slides(step)) == {0}, step
+        assert set(kept_slides(step)) == {4}, step
+
+
+def test_a_slide_more_reads_one_slide_also_behind_a_step_that_works_by_slide(
+    own_study: Study, read_slides: set[str]
+) -> None:
+    def by_slide(k: int) -> Pipeline:
+        return Pipeline([Log1p(), Standardize(by="slide"), mc.Sqrt(), PCA(2)])
+
+    fit(own_study, FOUR, by_slide)
+    read_slides.clear()
+    five = fit(own_study, FIVE, by_slide)
+    assert read_slides == {"slide_002"}
+    assert [one.n_kept for one in five.passes_] == [4, 4]
+    assert five.fingerprint() == fit(own_study, FIVE, by_slide, cache=False).fingerprint()
+
+
+def test_all_code_that_makes_statistics_is_part_of_the_key() -> None:
+    folder = Path(mc.preprocess.__path__[0])
+    expected = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+    assert set(source_files(folder)) == expected > {"moments.py", "masks/clustering.py"}
 
 
 def test_chains_are_told_apart(slide: Any) -> None:

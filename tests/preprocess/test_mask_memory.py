@@ -73,7 +73,7 @@ def build(path: Path, edge: int, n_channels: int, n_slides: int) -> int:
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A study of more than ten budgets, and a small one to warm up with."""
     folder = tmp_path_factory.mktemp("masks")
-    assert build(folder / "large.zarr", 2304, 36, 2) > 10 * BUDGET
+    assert build(folder / "large.zarr", 1152, 36, 8) > 10 * BUDGET
     build(folder / "small.zarr", 64, 36, 2)
     (folder / "measure.py").write_text(MEASURE)
     return [str(folder / name) for name in ("measure.py", "large.zarr", "small.zarr")]
