@@ -203,6 +203,57 @@ class ShardLayout:
             self.codec.decode(data, scratch)
             out[target] = scratch[inside]
 
+    def read_cell(
+        self,
+        source: ByteSource,
+        index: NDArray[np.uint64],
+        cell: tuple[int, int],
+        pixels: NDArray[np.intp],
+        out: NDArray[Any],
+        rows: NDArray[np.intp],
+    ) -> None:
+        """Decode chosen spectra of one cell into rows of an array.
+
+        Parameters
+        ----------
+        source, index
+            The shard's bytes and its index.
+        cell
+            Row and column of the cell in the shard.
+        pixels
+            Flat positions in the cell, which counts as whole even where the cube ends inside it.
+        out
+            ``(m, channel)``; spectrum ``pixels[i]`` goes to ``out[rows[i]]``.
+        rows
+            As many as there are pixels.
+        """
+        n_channels, step = out.shape[1], self.chunk[2]
+        n_pixels = self.chunk[0] * self.chunk[1]
+        every = len(pixels) == n_pixels and bool((pixels == np.arange(n_pixels)).all())
+        scratch = np.empty((n_pixels, step), self.codec.dtype)
+        # Rows one after another are a slice, which is copied faster than single rows are scattered.
+        run = (
+            len(rows) > 0
+            and int(rows[-1]) - int(rows[0]) == len(rows) - 1
+            and bool((np.diff(rows) == 1).all())
+        )
+        target: Any = slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
+        stored = []
+        for number in range(-(-n_channels // step)):
+            if index[(*cell, number)][0] == EMPTY:
+                out[target, number * step : (number + 1) * step] = self.fill
+            else:
+                stored.append((*cell, number))
+        stored.sort(key=lambda p: int(index[p][0]))
+        chosen = scratch if every else np.empty((len(pixels), step), self.codec.dtype)
+        for position, data in self._fetch(source, index, stored):
+            start = position[2] * step
+            stop = min(start + step, n_channels)
+            self.codec.decode(data, scratch)
+            if not every:
+                np.take(scratch, pixels, axis=0, out=chosen, mode="clip")
+            out[target, start:stop] = chosen[:, : stop - start]
+
     def _fetch(
         self, source: ByteSource, index: NDArray[np.uint64], positions: list[tuple[int, int, int]]
     ) -> Iterator[tuple[tuple[int, int, int], memoryview]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore, UsageError
 from msicube.readers import SparseTile
-from msicube.shards import ShardLayout
+from msicube.shards import ByteSource, ShardLayout
 from msicube.store.draft import location_metadata
 from msicube.store.location import Location
 from msicube.tiling import Window, windows
@@ -184,6 +186,33 @@ class CubeArray:
             self._read_range(window, slice(start, stop), out)
         return out
 
+    def read_cell(
+        self, window: Window, pixels: NDArray[np.intp], out: NDArray[Any], rows: NDArray[np.intp]
+    ) -> None:
+        """Read spectra of one cell straight into rows of an array, without an array of the cell between.
+
+        Parameters
+        ----------
+        window
+            One of :meth:`cells`.
+        pixels
+            Flat positions in the window.
+        out
+            ``(m, channel)``; spectrum ``pixels[i]`` goes to ``out[rows[i]]``.
+        rows
+            As many as there are pixels.
+
+        Raises
+        ------
+        CorruptStore
+            The shard is missing or damaged; the message names slide and tile.
+        """
+        (tile,) = self.tiles_of(window)
+        y, x = np.divmod(pixels, window.shape[1])
+        cell = (window.y0 - tile.y0) // self.cell[0], (window.x0 - tile.x0) // self.cell[1]
+        with self._reading(tile) as source:
+            self.layout.read_cell(source, self._index(tile), cell, y * self.cell[1] + x, out, rows)
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read as NumPy would index: integers and forward slices on y and x, also lists on channels.
 
@@ -227,15 +256,20 @@ class CubeArray:
                 channels,
             )
             target = out[part.y0 - window.y0 : part.y1 - window.y0, part.x0 - window.x0 : part.x1 - window.x0]
-            try:
-                source = shard_location(self.location, self.layout, tile).source()
+            with self._reading(tile) as source:
                 self.layout.read(source, self._index(tile), region, target)
-            except FileNotFoundError as error:
-                raise CorruptStore(
-                    f"slide {self.slide}: the shard of {self.variable} at {tile} is missing; convert the slide again"
-                ) from error
-            except CorruptStore as error:
-                raise CorruptStore(f"slide {self.slide}, {self.variable} at {tile}: {error}") from error
+
+    @contextmanager
+    def _reading(self, tile: Window) -> Iterator[ByteSource]:
+        """Give the bytes of a tile's shard; errors of the block name slide and tile."""
+        try:
+            yield shard_location(self.location, self.layout, tile).source()
+        except FileNotFoundError as error:
+            raise CorruptStore(
+                f"slide {self.slide}: the shard of {self.variable} at {tile} is missing; convert the slide again"
+            ) from error
+        except CorruptStore as error:
+            raise CorruptStore(f"slide {self.slide}, {self.variable} at {tile}: {error}") from error
 
     def _read_listed(
         self, window: Window, channels: NDArray[np.intp], out: NDArray[Any] | None

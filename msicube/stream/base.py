@@ -6,92 +6,25 @@ import os
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from msicube.bytesize import parse_bytes
+from msicube.bytesize import format_bytes
 from msicube.errors import UsageError
-from msicube.scheduling import default_workers
-from msicube.stream.order import ORDER_VERSION, Remainder, check_remainder, count_steps
+from msicube.stream.cells import CellReader
+from msicube.stream.options import Settings, Source
+from msicube.stream.order import ORDER_VERSION, count_steps
+from msicube.stream.selection import select
+
+if TYPE_CHECKING:
+    from msicube.store import Study
 
 Batch = dict[str, torch.Tensor]
 
 _EPOCH, _START, _IN_WORKERS = range(3)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a stream is dealt, whatever it holds.
-
-    Attributes
-    ----------
-    batch_size
-        Samples of a step on this rank.
-    seed, shuffle, remainder
-        Of the order.
-    memory
-        Budget of each process, in bytes.
-    threads
-        Reading threads, at the most.
-    rank, world_size
-        Which of how many processes train together.
-    """
-
-    batch_size: int
-    seed: int
-    shuffle: bool
-    remainder: Remainder
-    memory: int
-    threads: int
-    rank: int
-    world_size: int
-
-    @property
-    def global_batch(self) -> int:
-        """Samples of a step over all ranks."""
-        return self.batch_size * self.world_size
-
-
-def settings(
-    *,
-    batch_size: int,
-    seed: int,
-    shuffle: bool,
-    remainder: Remainder,
-    memory: str | int,
-    threads: int | None,
-    rank: int | None,
-    world_size: int | None,
-) -> Settings:
-    """Check the arguments that both streams take, and fill in what was left to msicube.
-
-    Raises
-    ------
-    UsageError
-        A number out of its range.
-    """
-    check_remainder(remainder)
-    rank, world_size = _place(rank, world_size)
-    threads = default_workers() if threads is None else threads
-    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("threads", threads, 1)):
-        if value < least:
-            raise UsageError(f"{name}={value}: it must be at least {least}")
-    return Settings(batch_size, seed, shuffle, remainder, parse_bytes(memory), threads, rank, world_size)
-
-
-def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    if (rank is None) != (world_size is None):
-        raise UsageError(f"rank={rank} and world_size={world_size}: give both or neither")
-    if rank is None or world_size is None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
-    if not 0 <= rank < world_size:
-        raise UsageError(f"rank={rank} of world_size={world_size}: ranks count from 0 to world_size - 1")
-    return rank, world_size
 
 
 class Stream(IterableDataset[Batch]):
@@ -101,23 +34,43 @@ class Stream(IterableDataset[Batch]):
 
     Attributes
     ----------
-    n_samples
-        Samples of an epoch, over all ranks.
-    n_steps
-        Steps of an epoch, the same on every rank.
+    slides, classes : tuple of str
+        What the numbers in ``batch["slide"]`` and ``batch["label"]`` stand for.
+    n_channels : int
+        Values of a spectrum, after the pipeline.
     """
 
-    n_samples: int
-    n_steps: int
     #: What a stream takes over from a loaded state; everything else must be equal.
     _adopted: frozenset[str] = frozenset()
 
-    def __init__(self, chosen: Settings) -> None:
+    def __init__(self, study: Study, source: Source, chosen: Settings) -> None:
         self.settings = chosen
+        self._selection = select(study, source)
+        self.slides, self.classes = self._selection.slides, self._selection.classes
+        self.n_channels = self._selection.n_channels
         # Shared with DataLoader workers, so that persistent ones see the epoch that the main process sets.
         self._shared = torch.zeros(3, dtype=torch.int64)
         self._step = 0
+        # Of a DataLoader worker alone: where a state that StatefulDataLoader kept for it stopped.
+        self._resume: int | None = None
         self._home = os.getpid()
+
+    @cached_property
+    def _cells(self) -> CellReader:
+        return CellReader(self._selection, on_error=self.settings.on_error)
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Samples that could not be read so far, by the name of the cell that held them (``on_error="skip"``)."""
+        return dict(self._cells.skipped)
+
+    @abstractmethod
+    def _count_samples(self, epoch: int) -> int:
+        """Return the samples of an epoch."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what an epoch is made of and what it takes."""
 
     @abstractmethod
     def _batches(self, epoch: int, steps: range) -> Generator[Batch]:
@@ -130,8 +83,18 @@ class Stream(IterableDataset[Batch]):
     def _adopt(self, state: Mapping[str, Any]) -> None:
         """Take over from a state what the order depends on but the user did not choose."""
 
-    def _count_steps(self) -> int:
-        return count_steps(self.n_samples, self.settings.global_batch, self.settings.remainder)
+    @property
+    def n_samples(self) -> int:
+        """Samples of the current epoch, over all ranks."""
+        return self._count_samples(self.epoch)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the current epoch, the same on every rank."""
+        return self._count_steps(self.epoch)
+
+    def _count_steps(self, epoch: int) -> int:
+        return count_steps(self._count_samples(epoch), self.settings.global_batch, self.settings.remainder)
 
     @property
     def epoch(self) -> int:
@@ -155,7 +118,7 @@ class Stream(IterableDataset[Batch]):
             self._go_to(epoch, 0)
 
     def __len__(self) -> int:
-        """Return the number of steps in a whole epoch, the same on every rank."""
+        """Return the number of steps in the whole current epoch, the same on every rank."""
         return self.n_steps
 
     def __iter__(self) -> Iterator[Batch]:
@@ -170,13 +133,18 @@ class Stream(IterableDataset[Batch]):
         if worker is None:
             self._shared[_START] = 0
             return self._follow(self.epoch, range(start, self.n_steps))
-        return self._follow(self.epoch, range(start + worker.id, self.n_steps, worker.num_workers))
+        first = start + worker.id if self._resume is None else self._resume
+        self._resume = None
+        return self._follow(self.epoch, range(first, self.n_steps, worker.num_workers))
 
     def _follow(self, epoch: int, steps: range) -> Iterator[Batch]:
-        self._step = steps.start
+        self._step = steps.start  # now and not with the first batch: a state may be asked for before it
+        return self._yield(epoch, steps)
+
+    def _yield(self, epoch: int, steps: range) -> Generator[Batch]:
         with closing(self._batches(epoch, steps)) as batches:
             for step, batch in zip(steps, batches, strict=False):
-                self._step = step + 1
+                self._step = step + steps.step
                 yield batch
 
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
@@ -193,10 +161,14 @@ class Stream(IterableDataset[Batch]):
         UsageError
             ``step`` is needed and missing.
         """
+        worker = get_worker_info()
+        if worker is not None:  # StatefulDataLoader asks in the worker, which knows what it has given away
+            place = {"worker": worker.id, "workers": worker.num_workers}
+            return {**self._order(), "epoch": self.epoch, "step": self._step, **place}
         if step is None and self._shared[_IN_WORKERS]:
             raise UsageError(
                 "DataLoader workers are reading this stream, and only the training loop knows how many batches it "
-                "took: pass state_dict(step=...), or use num_workers=0"
+                "took: pass state_dict(step=...), take the state of a StatefulDataLoader, or use num_workers=0"
             )
         return {**self._order(), "epoch": self.epoch, "step": self._step if step is None else step}
 
@@ -222,29 +194,54 @@ class Stream(IterableDataset[Batch]):
                     f"it was made then, or start anew without the state"
                 )
         epoch, step = int(state.get("epoch", -1)), int(state.get("step", -1))
-        if epoch < 0 or not 0 <= step <= self.n_steps:
+        workers = int(state.get("workers", 1))
+        if epoch < 0 or not 0 <= step < self._count_steps(epoch) + workers:
             raise UsageError(
-                f"the state is at step {step} of epoch {epoch}, an epoch has {self.n_steps} steps: it is damaged, "
-                f"start anew without it"
+                f"the state is at step {step} of epoch {epoch}, which has "
+                f"{self._count_steps(max(0, epoch))} steps: it is damaged, start anew without it"
             )
         self._adopt(state)
-        self._go_to(epoch, step)
+        if "workers" in state:
+            self._resume_worker(state, epoch, step)
+        else:
+            self._go_to(epoch, step)
+
+    def _resume_worker(self, state: Mapping[str, Any], epoch: int, step: int) -> None:
+        """Go on in a worker of a StatefulDataLoader; the place of the others is not its to set."""
+        worker = get_worker_info()
+        if worker is None or (worker.id, worker.num_workers) != (state["worker"], state["workers"]):
+            raise UsageError(
+                f"the state is that of DataLoader worker {state['worker']} of {state['workers']}: load it through a "
+                f"StatefulDataLoader of {state['workers']} workers, or save stream.state_dict(step=...), which goes "
+                f"on with any number"
+            )
+        self._shared[_EPOCH] = epoch
+        self._resume = self._step = step
 
     def _go_to(self, epoch: int, step: int) -> None:
         self._shared[_EPOCH], self._shared[_START], self._shared[_IN_WORKERS] = epoch, step, 0
         self._step = step
 
     def _order(self) -> dict[str, Any]:
-        chosen = self.settings
         return {
             "kind": type(self).__name__,
             "version": ORDER_VERSION,
-            "seed": chosen.seed,
-            "shuffle": chosen.shuffle,
-            "remainder": chosen.remainder,
-            "global_batch": chosen.global_batch,
+            "dataset": self._selection.digest,
+            **self.settings.order(),
             **self._identity(),
         }
+
+    def __repr__(self) -> str:
+        about = self.describe()
+        mixing = f", mixing {about['mixing']:.2f}" if "mixing" in about else ""
+        return (
+            f"<msicube.{type(self).__name__}: {about['samples']} samples of {self.n_channels} channels in "
+            f"{about['steps']} steps of {about['batch_size']}, {format_bytes(about['bytes'])} of "
+            f"{format_bytes(about['memory'])}{mixing}>"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_cells"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

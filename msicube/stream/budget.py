@@ -13,8 +13,8 @@ MIB = 2**20
 QUARTERS = 4
 #: Bytes of one sample beside its values: where it is from, and its places in the deck and in memory.
 ROW_OVERHEAD = 3 * 8 + 2 * 8
-#: One batch with the training loop, one being put together.
-BATCHES_HELD = 2
+#: One batch with the training loop, one ready, one being put together.
+BATCHES_HELD = 3
 LEAST_CELLS_AHEAD = 2
 READ_AHEAD_SHARE = 8
 MAX_BATCHES_AHEAD = 8

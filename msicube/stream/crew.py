@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -24,6 +25,11 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The crew was closed while something was waited for."""
 
 
 class _Queue(Generic[J]):
@@ -115,10 +121,10 @@ class Crew(Generic[J]):
     def wait(self, ticket: Ticket) -> None:
         """Return when a ticket is ready; raise what went wrong if it will never be."""
         with self._queue.done:
-            while ticket.pending and self._queue.error is None:
+            while ticket.pending and self._queue.error is None and not self._queue.stopped:
                 self._queue.done.wait()
-            if ticket.pending and self._queue.error is not None:
-                raise self._queue.error
+            if ticket.pending:
+                raise self._queue.error or Stopped
 
     def release(self, give_back: Callable[[], None]) -> None:
         """Give memory back, under the lock, and let the next job in."""
@@ -140,6 +146,73 @@ def _stop(queue: _Queue[J], threads: list[threading.Thread]) -> None:
     with queue.room:
         queue.stopped = True
         queue.room.notify_all()
+        queue.done.notify_all()
     for thread in threads:
         if thread.ident is not None and thread is not threading.current_thread():
             thread.join()
+
+
+class Ahead(Generic[T]):
+    """A thread that draws from an iterator before its items are asked for.
+
+    Parameters
+    ----------
+    items
+        Drawn from in the thread alone.
+    depth
+        How many items may wait; one more is being made.
+    stop
+        Makes an item that is waited for in ``items`` raise, so that the thread can end.
+    """
+
+    def __init__(self, items: Iterator[T], *, depth: int, stop: Callable[[], None]) -> None:
+        self._items, self._depth, self._stop = items, depth, stop
+        self._ready: deque[T] = deque()
+        self._over = self._closed = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="msicube-stream-ahead", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._changed:
+            while not self._ready and not self._over:
+                self._changed.wait()
+            if self._ready:
+                item = self._ready.popleft()
+                self._changed.notify()
+                return item
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the thread and wait for it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._stop()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self._ready.clear()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                with self._changed:
+                    while len(self._ready) >= self._depth and not self._closed:
+                        self._changed.wait()
+                    if self._closed:
+                        return
+                    self._ready.append(item)
+                    self._changed.notify()
+                del item
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify()

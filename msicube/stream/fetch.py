@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.stream.cells import CellReader
-from msicube.stream.crew import Crew, Ticket
+from msicube.stream.crew import Ahead, Crew, Ticket
 from msicube.stream.order import Draw, Integers, generator
 from msicube.stream.plan import EpochPlan, Part, Piece
-from msicube.stream.selection import Selection
+from msicube.stream.sampling import Draws, draw_pixels
+from msicube.stream.selection import Cell
 
 
 class SpectrumBatch(NamedTuple):
@@ -30,6 +31,7 @@ class SpectrumBatch(NamedTuple):
     places : (n, 3) int64
         Slide, y and x of each.
     weight : (n,) float32
+        0 for samples that only fill the last step, and for those that could not be read.
     """
 
     spectra: NDArray[np.float32]
@@ -43,6 +45,7 @@ class Arena:
     def __init__(self, rows: int, channels: int) -> None:
         self.spectra = np.empty((rows, channels), np.float32)
         self.places = np.empty((rows, 3), np.int64)
+        self.weight = np.ones(rows, np.float32)
         self._free = np.arange(rows)
         self.n_free = rows
 
@@ -84,9 +87,11 @@ class DeckReader:
     Parameters
     ----------
     plan
-        The epoch.
-    selection
-        What its samples are.
+        The epoch; its cells are the entries of ``draws``.
+    draws
+        What the epoch takes from the cells.
+    reader
+        Reads the cells.
     lanes, steps
         What this process yields.
     rows
@@ -94,11 +99,18 @@ class DeckReader:
     """
 
     def __init__(
-        self, plan: EpochPlan, selection: Selection, *, lanes: Sequence[int], steps: range, rows: int
+        self,
+        plan: EpochPlan,
+        draws: Draws,
+        reader: CellReader,
+        *,
+        lanes: Sequence[int],
+        steps: range,
+        rows: int,
     ) -> None:
-        self.plan, self.lanes, self.steps = plan, lanes, steps
-        self.reader = CellReader(selection)
-        self.arena = Arena(rows, selection.n_channels)
+        self.plan, self.draws, self.lanes, self.steps = plan, draws, lanes, steps
+        self.reader = reader
+        self.arena = Arena(rows, reader.selection.n_channels)
         self._tickets: dict[tuple[int, int], DeckTicket] = {}
         self._oldest = dict.fromkeys(lanes, 0)
         self._spent: list[Integers] = []
@@ -126,15 +138,10 @@ class DeckReader:
         """Read a cell into its rows."""
         if not len(job.samples):
             return
-        selection, cell = self.reader.selection, job.part.cell
-        pixels = selection.pixels(cell)
-        samples = self._drawn(job.part, len(pixels))[job.samples]
-        self.arena.spectra[job.rows] = self.reader.spectra(cell, samples)
-        window = selection.window(cell)
-        y, x = np.divmod(pixels[samples], window.shape[1])
-        self.arena.places[job.rows] = np.stack(
-            [np.full(len(y), selection.slide_of(cell)), y + window.y0, x + window.x0], axis=1
-        )
+        cell = self.reader.selection.cell(int(self.draws.cells[job.part.cell]))
+        samples = self._drawn(job.part, cell)[job.samples]
+        self.arena.weight[job.rows] = self.reader.read(cell, samples, self.arena.spectra, job.rows)
+        self.arena.places[job.rows] = self.reader.places(cell, samples)
         job.ticket.rows[job.places] = job.rows
 
     def batch(self, step: int, crew: Crew[CellJob]) -> SpectrumBatch:
@@ -143,8 +150,9 @@ class DeckReader:
         batch = SpectrumBatch(
             np.empty((n, self.arena.spectra.shape[1]), np.float32),
             np.empty((n, 3), np.int64),
-            np.ones(n, np.float32),
+            np.empty(n, np.float32),
         )
+        filling = np.ones(n, np.float32)
         found: list[Integers] = []
         start = gathered = 0
         for lane in self.lanes:
@@ -158,11 +166,12 @@ class DeckReader:
                 found.append(ticket.rows[piece.start : piece.stop])
                 start += piece.stop - piece.start
                 if piece.weight != 1:
-                    batch.weight[start - piece.stop + piece.start : start] = piece.weight
+                    filling[start - piece.stop + piece.start : start] = piece.weight
                 self._spend(lane, piece, found[-1])
             self._forget(lane, step)
         self._gather(batch, gathered, found)
         self._release(crew)
+        np.multiply(batch.weight, filling, out=batch.weight)
         return batch
 
     def _gather(self, batch: SpectrumBatch, start: int, found: list[Integers]) -> int:
@@ -172,9 +181,10 @@ class DeckReader:
         rows = np.concatenate(found)
         found.clear()
         stop = start + len(rows)
-        # Any mode but "raise" writes straight into `out`.
-        np.take(self.arena.spectra, rows, axis=0, out=batch.spectra[start:stop], mode="clip")
-        np.take(self.arena.places, rows, axis=0, out=batch.places[start:stop], mode="clip")
+        held: tuple[NDArray[Any], ...] = (self.arena.spectra, self.arena.places, self.arena.weight)
+        for kept, gathered in zip(held, (batch.spectra, batch.places, batch.weight), strict=True):
+            # Any mode but "raise" writes straight into `out`.
+            np.take(kept, rows, axis=0, out=gathered[start:stop], mode="clip")
         return stop
 
     def _ticket(self, lane: int, index: int) -> DeckTicket:
@@ -184,12 +194,15 @@ class DeckReader:
         n_parts = dealt.first[index + 1] - dealt.first[index]
         return self._tickets.setdefault((lane, index), DeckTicket(n_parts, n_samples))
 
-    def _drawn(self, part: Part, n_pixels: int) -> Integers:
-        """Return which of a cell's pixels its samples ``start`` to ``stop`` are."""
-        if part.start == 0 and part.stop == n_pixels:
+    def _drawn(self, part: Part, cell: Cell) -> Integers:
+        """Return which of a cell's pixels the samples of a part are."""
+        n_pixels, weights = len(cell.pixels), self.reader.selection.weights_of(cell)
+        if weights is None and part.start == 0 and part.stop == n_pixels:
             return np.arange(n_pixels)
-        drawn = generator(self.plan.seed, Draw.PIXELS, self.plan.epoch, part.cell).permutation(n_pixels)
-        return np.sort(drawn[part.start : part.stop])
+        turn = int(self.draws.rounds[part.cell])
+        rng = generator(self.plan.seed, Draw.PIXELS, self.plan.epoch, cell.number, turn)
+        n_samples = int(self.draws.counts[part.cell])
+        return np.sort(draw_pixels(rng, n_pixels, n_samples, weights)[part.start : part.stop])
 
     def _spend(self, lane: int, piece: Piece, rows: Integers) -> None:
         """Note rows as free, but for those that will fill the lane's last step."""
@@ -210,37 +223,25 @@ class DeckReader:
             crew.release(lambda: self.arena.give(np.concatenate(spent)))
 
 
-def read_batches(
-    plan: EpochPlan,
-    selection: Selection,
-    *,
-    lanes: Sequence[int],
-    steps: range,
-    rows: int,
-    threads: int,
-) -> Generator[SpectrumBatch]:
-    """Yield the batches of some steps.
+def read_batches(decks: DeckReader, *, threads: int) -> Generator[SpectrumBatch]:
+    """Yield the batches of a reader's steps.
 
     Parameters
     ----------
-    plan, selection
-        The order, and what its samples are.
-    lanes, steps
-        What this process yields.
-    rows
-        Samples in memory at a time, from :func:`msicube.stream.budget.spend`.
+    decks
+        What to read; used once.
     threads
-        Reading threads; they are gone when the iteration is over, is closed, or fails.
+        Reading threads. One more puts the batches together, so that a training loop is handed one that is ready. All
+        are gone when the iteration is over, is closed, or fails.
 
     Raises
     ------
     StoreError
         A cell cannot be read; the message names slide and window.
     """
-    decks = DeckReader(plan, selection, lanes=lanes, steps=steps, rows=rows)
     crew: Crew[Any] = Crew(decks.jobs(), admit=decks.admit, work=decks.read, threads=threads)
+    ahead = Ahead((decks.batch(step, crew) for step in decks.steps), depth=1, stop=crew.close)
     try:
-        for step in steps:
-            yield decks.batch(step, crew)
+        yield from ahead
     finally:
-        crew.close()
+        ahead.close()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from msicube.errors import UsageError
 
 #: Raised when the same arguments give another order, so that an old state is refused rather than misread.
-ORDER_VERSION = 1
+ORDER_VERSION = 2
 
 Remainder = Literal["pad", "drop", "repeat"]
 Integers = NDArray[np.int64]
@@ -26,6 +26,9 @@ class Draw(IntEnum):
     BALANCE = 4
     PATCHES = 5
     SELECTION = 6
+    PHASE = 7
+    CROPS = 8
+    POOL = 9
 
 
 def generator(seed: int, draw: Draw, *key: int) -> np.random.Generator:

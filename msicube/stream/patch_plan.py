@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.stream.order import Draw, Integers, Remainder, count_steps, generator
-from msicube.stream.thinning import share_of_group
+from msicube.stream.sampling import draw_pixels, share_of_group
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,8 @@ class Choice:
     """Which patches an epoch takes.
 
     Every group gives the same number, ``quota``. A group that has more takes turns: the epochs walk round a fixed
-    permutation of it, so that all of it is used after ``size / quota`` epochs.
+    permutation of it, so that all of it is used after ``size / quota`` epochs. A group that has fewer goes round within
+    an epoch.
 
     Attributes
     ----------
@@ -34,15 +35,16 @@ class Choice:
     quota: int
 
     @classmethod
-    def of(cls, groups: Integers, *, limit: int | None) -> Choice:
-        """Give every group as many as its smallest has, and all together no more than ``limit``.
+    def of(cls, groups: Integers, *, limit: int | None, replacement: bool = False) -> Choice:
+        """Give every group as many as the smallest has (the largest, with replacement), together at most ``limit``.
 
         Raises
         ------
         UsageError
             A limit that leaves nothing.
         """
-        return cls(groups, share_of_group(np.unique(groups, return_counts=True)[1].tolist(), limit))
+        sizes = np.unique(groups, return_counts=True)[1].tolist()
+        return cls(groups, share_of_group(sizes, limit, replacement=replacement))
 
     @property
     def n_patches(self) -> int:
@@ -60,6 +62,27 @@ class Choice:
             return members
         members = generator(seed, Draw.SELECTION, name).permutation(members)
         return members[(epoch * self.quota + np.arange(self.quota)) % len(members)]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedChoice:
+    """Takes patches in proportion to their weights; each comes as often as its share says, rounded up or down.
+
+    Attributes
+    ----------
+    weights : (n_patches,) int64
+        Of each patch; only ratios matter.
+    n_patches
+        Patches in an epoch.
+    """
+
+    weights: Integers
+    n_patches: int
+
+    def draw(self, *, seed: int, epoch: int) -> Integers:
+        """Return the patches of an epoch, ascending."""
+        rng = generator(seed, Draw.BALANCE, epoch)
+        return np.sort(draw_pixels(rng, len(self.weights), self.n_patches, self.weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +119,13 @@ class PatchPlan:
 
 
 def plan_patches(
-    choice: Choice, *, seed: int, epoch: int, global_batch: int, remainder: Remainder, shuffle: bool
+    choice: Choice | WeightedChoice,
+    *,
+    seed: int,
+    epoch: int,
+    global_batch: int,
+    remainder: Remainder,
+    shuffle: bool,
 ) -> PatchPlan:
     """Deal the patches of an epoch; without ``shuffle`` they keep their order."""
     order = choice.draw(seed=seed, epoch=epoch)

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msicube.errors import AxisMismatch, UnknownSlide, UsageError
+from msicube.samples import samples_frame
 from msicube.stream.order import Integers
 from msicube.tiling import Window
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from msicube.preprocess.chain import Chain
     from msicube.store import CubeArray, Study
+    from msicube.stream.options import Source
 
 UNLABELLED = -1
+#: Name of a pool's one image, of the attribute that describes it, and of the variable that says where spectra are from.
+POOL, ORIGIN = "pool", "origin"
+#: The largest weight of a sample, as a whole number.
+WEIGHT_STEPS = 2**20
 
 
-class BlockTransform(Protocol):
-    """A fitted pipeline, as far as a stream needs it."""
+class Fitted(Protocol):
+    """A fitted pipeline or step, as far as a stream needs it."""
 
     @property
-    def n_features_out_(self) -> int:
-        """Columns of a transformed block."""
-
-    def transform_block(self, block: NDArray[Any], *, slide: str) -> NDArray[Any]:
-        """Transform ``(n, channels)`` of a slide into ``(n, features)``; thread-safe."""
+    def chain(self) -> Chain:
+        """The map of a block of spectra; thread-safe."""
 
     def fingerprint(self) -> str:
         """Return a hash of the fitted numbers and the parameters."""
@@ -48,11 +55,41 @@ class PackedMask:
         """Pack a mask."""
         return cls(np.packbits(mask, axis=1), (mask.shape[0], mask.shape[1]))
 
+    def whole(self) -> NDArray[np.bool_]:
+        """Return the mask."""
+        return np.unpackbits(self.bits, axis=1, count=self.shape[1]).astype(bool)
+
     def read(self, window: Window) -> NDArray[np.bool_]:
         """Return the mask of a window."""
         first = window.x0 // 8
         bits = self.bits[window.y0 : window.y1, first : -(-window.x1 // 8)]
         return np.unpackbits(bits, axis=1)[:, window.x0 - 8 * first : window.x1 - 8 * first].astype(bool)
+
+
+class Cell(NamedTuple):
+    """A cell and its selected pixels.
+
+    Attributes
+    ----------
+    number
+        Among all cells.
+    place, cube
+        The number of its cube, and the cube.
+    window
+        Its pixels, clipped to the cube.
+    pixels : (n,) intp
+        The selected ones, as flat positions in the window.
+    """
+
+    number: int
+    place: int
+    cube: CubeArray
+    window: Window
+    pixels: NDArray[np.intp]
+
+    def __str__(self) -> str:
+        y0, y1, x0, x1 = self.window
+        return f"slide {self.cube.slide}, rows {y0} to {y1}, columns {x0} to {x1}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +101,16 @@ class Selection:
 
     Attributes
     ----------
-    slides, cubes, masks
-        Names, stored variable and selected pixels of each slide.
+    slides
+        Names of the slides that the spectra come from.
+    cubes, masks
+        Stored variable and selected pixels of each slide; of a pool, its one cube of spectra of all slides.
+    origin
+        Of a pool: where each of its spectra comes from, ``(y, x, 3)`` slide, y and x.
     pipeline
         Applied to every spectrum that is read, if any.
+    pixel_labels, weights
+        ``(y, x)`` integers of each cube, where they were asked for; weights are whole numbers.
     classes
         Names of the labels, sorted; label ``i`` is ``classes[i]``. Taken from the whole study, so that streams over
         different slides agree.
@@ -78,9 +121,12 @@ class Selection:
     slides: tuple[str, ...]
     cubes: tuple[CubeArray, ...]
     masks: tuple[PackedMask, ...]
-    pipeline: BlockTransform | None
+    pipeline: Fitted | None
     classes: tuple[str, ...]
     labels: Integers
+    origin: CubeArray | None = None
+    pixel_labels: tuple[NDArray[Any], ...] | None = None
+    weights: tuple[Integers, ...] | None = None
 
     @cached_property
     def first_cells(self) -> Integers:
@@ -91,7 +137,9 @@ class Selection:
     @cached_property
     def counts(self) -> Integers:
         """Selected pixels in each cell, ``(n_cells,)``."""
-        return np.concatenate([_count(mask, cube) for mask, cube in zip(self.masks, self.cubes, strict=True)])
+        return np.concatenate(
+            [_sum_cells(mask.read, cube) for mask, cube in zip(self.masks, self.cubes, strict=True)]
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -99,7 +147,12 @@ class Selection:
         known = {
             "slides": [
                 (name, cube.variable, cube.shape, cube.cell, str(cube.dtype), int(label))
-                for name, cube, label in zip(self.slides, self.cubes, self.labels, strict=True)
+                for name, cube, label in zip(
+                    self.slides,
+                    cycle(self.cubes) if self.origin else self.cubes,
+                    self.labels,
+                    strict=not self.origin,
+                )
             ],
             "classes": self.classes,
             "pipeline": None if self.pipeline is None else self.pipeline.fingerprint(),
@@ -107,12 +160,22 @@ class Selection:
         digest = hashlib.blake2b(json.dumps(known).encode(), digest_size=16)
         for mask in self.masks:
             digest.update(mask.bits.tobytes())
+        for values in (*(self.pixel_labels or ()), *(self.weights or ())):
+            digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
+
+    @cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        """The pipeline's map of each slide; empty without a pipeline."""
+        if self.pipeline is None:
+            return ()
+        chain = self.pipeline.chain
+        return tuple(chain.for_slide(slide) for slide in self.slides)
 
     @property
     def n_channels(self) -> int:
         """Values of one sample, after the pipeline."""
-        return self.cubes[0].shape[2] if self.pipeline is None else int(self.pipeline.n_features_out_)
+        return self.chains[0].n_out if self.chains else self.cubes[0].shape[2]
 
     @property
     def stored_cell_bytes(self) -> int:
@@ -120,7 +183,7 @@ class Selection:
         return max(_area(cube) * cube.shape[2] * cube.dtype.itemsize for cube in self.cubes)
 
     def slide_of(self, cell: int) -> int:
-        """Return which slide a cell belongs to."""
+        """Return which cube a cell belongs to: that of a slide, or of a pool the only one."""
         return int(np.searchsorted(self.first_cells, cell, side="right")) - 1
 
     def window(self, cell: int) -> Window:
@@ -130,6 +193,26 @@ class Selection:
         row, column = divmod(cell - int(self.first_cells[slide]), _grid(cube)[1])
         y, x = row * cube.cell[0], column * cube.cell[1]
         return Window(y, min(y + cube.cell[0], cube.shape[0]), x, min(x + cube.cell[1], cube.shape[1]))
+
+    def weights_of(self, cell: Cell) -> Integers | None:
+        """Return the weights of a cell's selected pixels, or None where all count alike."""
+        if self.weights is None:
+            return None
+        return self.weights[cell.place][cell.window.slices].ravel()[cell.pixels]
+
+    def sum_in_cells(self, images: Sequence[Integers]) -> Integers:
+        """Return the sums of ``(y, x)`` images over the selected pixels of each cell, ``(n_cells,)``."""
+        sums = [
+            _sum_cells(lambda window, mask=mask, image=image: mask.read(window) * image[window.slices], cube)  # type: ignore[misc]
+            for mask, cube, image in zip(self.masks, self.cubes, images, strict=True)
+        ]
+        return np.concatenate(sums)
+
+    def cell(self, number: int) -> Cell:
+        """Return what is known of a cell, looked up once."""
+        place = self.slide_of(number)
+        window = self.window(number)
+        return Cell(number, place, self.cubes[place], window, np.flatnonzero(self.masks[place].read(window)))
 
     def cells_of(self, slide: int, window: Window) -> list[int]:
         """Return the cells that a window of a slide touches."""
@@ -150,29 +233,15 @@ class Selection:
         return np.repeat(per_slide, np.diff(self.first_cells))
 
 
-def select(
-    study: Study,
-    *,
-    slides: Sequence[str] | None,
-    variable: str,
-    where: str,
-    pipeline: BlockTransform | None,
-    labels: str | None,
-) -> Selection:
+def select(study: Study, source: Source) -> Selection:
     """Look up what a stream draws from; reads masks, axes and metadata, no spectra.
 
     Parameters
     ----------
-    study, slides
-        A study, and names of slides in it; all by default.
-    variable
-        A ``(y, x, channel)`` variable, the same in all slides.
-    where
-        ``"acquired"``, or a ``(y, x)`` variable that selects among the acquired pixels.
-    pipeline
-        Applied to the spectra, if any.
-    labels
-        A column of the samples table, or None.
+    study
+        A study, or a pool.
+    source
+        Slides, variable, mask, pipeline, labels and weights, as the stream's arguments have them.
 
     Raises
     ------
@@ -181,18 +250,74 @@ def select(
     AxisMismatch
         Slides with different spectral axes.
     UsageError
-        A slide twice or without a label, or no such column.
+        A slide twice or without a label, or no such column, mask or variable.
+    """
+    if is_pool(study):
+        return _select_pool(study, source)
+    names = known_slides(study, source.slides)
+    cubes = tuple(study.cube(name, source.variable) for name in names)
+    _check_axes(study, names, cubes)
+    classes, codes = slide_codes(study, names, source.labels)
+    masks = tuple(PackedMask.of(study.mask(name, source.where)) for name in names)
+    pixel_labels = source.pixel_labels and tuple(
+        _integers(study, name, source.pixel_labels) for name in names
+    )
+    weights = None if source.weights is None else _weights(study, names, masks, source.weights)
+    return Selection(
+        names,
+        cubes,
+        masks,
+        source.pipeline,
+        classes,
+        codes,
+        pixel_labels=pixel_labels or None,
+        weights=weights,
+    )
+
+
+def known_slides(study: Study, slides: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the slides to draw from.
+
+    Raises
+    ------
+    UnknownSlide
+        A name that the study does not have.
+    UsageError
+        None at all, or one twice.
     """
     names = tuple(study.slides if slides is None else slides)
     if not names or len(set(names)) < len(names):
         raise UsageError(f"slides={list(names)}: name at least one slide, and each only once")
     if unknown := [name for name in names if name not in study.slides]:
         raise UnknownSlide(f"{study.path} has no slide {unknown[0]!r}; it has {', '.join(study.slides[:8])}")
-    cubes = tuple(study.cube(name, variable) for name in names)
-    _check_axes(study, names, cubes)
-    classes, codes = slide_codes(study, names, labels)
-    masks = tuple(PackedMask.of(_mask(study, name, where)) for name in names)
-    return Selection(names, cubes, masks, pipeline, classes, codes)
+    return names
+
+
+def is_pool(study: Study) -> bool:
+    """Return whether a study is a pool: one image of shuffled spectra, as ``msicube pool`` writes it."""
+    return POOL in study.slide_attrs and POOL in study.slide_attrs[POOL]
+
+
+def _select_pool(study: Study, source: Source) -> Selection:
+    """Look up a pool; its spectra were chosen when it was written."""
+    given = {name: getattr(source, name) for name in ("slides", "pixel_labels", "weights")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if source.where != "acquired":
+        given["where"] = source.where
+    if given or source.variable != "intensity":
+        named = (
+            ", ".join(f"{name}={value!r}" for name, value in given.items()) or f"variable={source.variable!r}"
+        )
+        raise UsageError(
+            f"{study.path} is a pool, whose spectra were chosen when it was written: choose {named} there"
+        )
+    known = study.slide_attrs[POOL][POOL]
+    slides = tuple(known["slides"])
+    samples = samples_frame({name: known["samples"].get(name, {}) for name in slides})
+    classes, codes = codes_of(samples, slides, source.labels, of=study.path)
+    cube, origin = study.cube(POOL), study.cube(POOL, ORIGIN)
+    mask = PackedMask.of(study.acquired(POOL))
+    return Selection(slides, (cube,), (mask,), source.pipeline, classes, codes, origin)
 
 
 def slide_codes(study: Study, slides: Sequence[str], column: str | None) -> tuple[tuple[str, ...], Integers]:
@@ -203,18 +328,24 @@ def slide_codes(study: Study, slides: Sequence[str], column: str | None) -> tupl
     UsageError
         There is no such column, or it is empty for one of the slides.
     """
+    return codes_of(study.samples, slides, column, of=study.path)
+
+
+def codes_of(
+    samples: pd.DataFrame, slides: Sequence[str], column: str | None, *, of: str
+) -> tuple[tuple[str, ...], Integers]:
+    """Return what :func:`slide_codes` does, from a samples table; ``of`` names it in messages."""
     if column is None:
         return (), np.full(len(slides), UNLABELLED, np.int64)
-    samples = study.samples
     if column not in samples.columns:
         raise UsageError(
-            f"the samples of {study.path} have no column {column!r}, only "
+            f"the samples of {of} have no column {column!r}, only "
             f"{', '.join(map(str, samples.columns)) or 'none'}: choose one of them, or None"
         )
     known = samples[column].dropna()
     if missing := [slide for slide in slides if slide not in known.index]:
         raise UsageError(
-            f"{len(missing)} slides have no {column!r} in {study.path}, the first is {missing[0]!r}: leave them out "
+            f"{len(missing)} slides have no {column!r} in {of}, the first is {missing[0]!r}: leave them out "
             f"with slides=, or pass None for the column"
         )
     names = sorted(set(known))
@@ -252,16 +383,48 @@ def _check_axes(study: Study, slides: Sequence[str], cubes: Sequence[CubeArray])
             )
 
 
-def _mask(study: Study, slide: str, where: str) -> NDArray[np.bool_]:
-    acquired = study.acquired(slide)
-    if where == "acquired":
-        return acquired
-    dataset = study[slide]
-    if where not in dataset or dataset[where].dims != ("y", "x"):
+def _integers(study: Study, slide: str, variable: str) -> NDArray[Any]:
+    """Return a ``(y, x)`` variable of whole numbers or of a mask."""
+    values = _image(study, slide, variable, "pixel_labels")
+    if values.dtype.kind not in "biu":
         raise UsageError(
-            f"slide {slide} has no (y, x) variable {where!r}: where= takes 'acquired' or such a variable"
+            f"{variable!r} of slide {slide} holds {values.dtype}: pixel_labels= takes a variable of whole numbers"
         )
-    return acquired & dataset[where].to_numpy().astype(bool)
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def _image(study: Study, slide: str, variable: str, argument: str) -> NDArray[Any]:
+    dataset = study[slide]
+    if variable not in dataset or dataset[variable].dims != ("y", "x"):
+        raise UsageError(f"slide {slide} has no (y, x) variable {variable!r} for {argument}=")
+    return study.small(slide, variable)
+
+
+def _weights(
+    study: Study, slides: Sequence[str], masks: Sequence[PackedMask], name: str
+) -> tuple[Integers, ...]:
+    """Return how much each pixel counts, as whole numbers: from a column of the samples table or from a variable."""
+    if name in study.samples.columns:
+        column = study.samples[name]
+        images = [
+            np.broadcast_to(np.float64(column[slide]), mask.shape)
+            for slide, mask in zip(slides, masks, strict=True)
+        ]
+    else:
+        images = [_image(study, slide, name, "weights").astype(np.float64) for slide in slides]
+    inside = [image[mask.whole()] for image, mask in zip(images, masks, strict=True)]
+    for slide, values in zip(slides, inside, strict=True):
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise UsageError(
+                f"weights={name!r} of slide {slide} are negative or not finite for some samples: weights are 0 or more"
+            )
+    most = max(float(values.max(initial=0)) for values in inside)
+    if not most:
+        raise UsageError(f"weights={name!r} are all 0: no sample would come")
+    return tuple(
+        np.rint(np.where(mask.whole(), image, 0) * (WEIGHT_STEPS / most)).astype(np.int64)
+        for image, mask in zip(images, masks, strict=True)
+    )
 
 
 def _grid(cube: CubeArray) -> tuple[int, int]:
@@ -272,13 +435,10 @@ def _area(cube: CubeArray) -> int:
     return min(cube.cell[0], cube.shape[0]) * min(cube.cell[1], cube.shape[1])
 
 
-def _count(mask: PackedMask, cube: CubeArray) -> Integers:
+def _sum_cells(read: Callable[[Window], NDArray[Any]], cube: CubeArray) -> Integers:
+    """Return the sum of an image over each cell, given what reads a window of it."""
     rows = [
-        mask.read(Window(y, min(y + cube.cell[0], cube.shape[0]), 0, cube.shape[1])).sum(axis=0)
+        read(Window(y, min(y + cube.cell[0], cube.shape[0]), 0, cube.shape[1])).sum(axis=0, dtype=np.int64)
         for y in range(0, cube.shape[0], cube.cell[0])
     ]
-    return (
-        np.add.reduceat(np.stack(rows), np.arange(0, cube.shape[1], cube.cell[1]), axis=1)
-        .ravel()
-        .astype(np.int64)
-    )
+    return np.add.reduceat(np.stack(rows), np.arange(0, cube.shape[1], cube.cell[1]), axis=1).ravel()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from msicube.stream.base import Batch, Settings, Stream, settings
+from msicube.errors import UsageError
+from msicube.stream.base import Batch, Stream
+from msicube.stream.blas import one_blas_thread
 from msicube.stream.budget import Budget, Demand, spend
 from msicube.stream.cells import CellReader
-from msicube.stream.fetch import SpectrumBatch, read_batches
-from msicube.stream.order import Remainder
+from msicube.stream.fetch import DeckReader, SpectrumBatch, read_batches
+from msicube.stream.mixing import between_cells
+from msicube.stream.options import Settings, StreamOptions, resolve
 from msicube.stream.plan import EpochPlan, check_lanes, check_samples, lanes_for, plan_epoch
-from msicube.stream.selection import BlockTransform, select, slide_groups
-from msicube.stream.thinning import Thinning
+from msicube.stream.sampling import Draws, GroupSampler, Sampler, WeightedSampler
+from msicube.stream.selection import slide_groups
 
 if TYPE_CHECKING:
     from msicube.store import Study
@@ -28,16 +34,25 @@ class SpectrumStream(Stream):
     ----------
     study
         An open study.
+        One that ``msicube pool`` has written gives spectra in a global order, and where in the slides they come from.
+    batch_size
+        Spectra of a step on this rank. All ranks together take ``batch_size * world_size``.
+    lanes
+        Number of independent sequences that the epoch is dealt from; must divide the global batch and be divisible by
+        the number of ranks. The default suits 1, 2, 4 and 8 ranks.
     slides
         Names of slides; all by default.
     variable
         ``"intensity"``, or a variable that a pipeline was applied into.
     where
-        ``"acquired"``, or the name of a ``(y, x)`` variable that selects among the acquired pixels.
+        Which pixels: the name of a mask or an expression such as ``"tissue & ~dead"``; always among the acquired ones.
     pipeline
-        A fitted pipeline, applied to each spectrum in the reading threads.
-    batch_size
-        Spectra of a step on this rank. All ranks together take ``batch_size * world_size``.
+        A fitted pipeline, applied to each spectrum in the reading threads. Only the channels that it takes are read.
+        NumPy's linear algebra is held to one thread while the stream is read.
+    labels
+        Column of the samples table that labels the slides, or None.
+    pixel_labels
+        A ``(y, x)`` variable of whole numbers, such as an annotation, that labels the pixels.
     seed
         The order of an epoch follows from the selected pixels, ``seed``, the epoch, the global batch size and
         ``memory``; threads, DataLoader workers and ranks do not change it.
@@ -46,22 +61,27 @@ class SpectrumStream(Stream):
     remainder
         How the last step is filled: ``"pad"`` with samples of weight 0 and ``"repeat"`` with samples of weight 1, both
         of them copies of samples that came shortly before; ``"drop"`` leaves the last step out.
-    labels
-        Column of the samples table that labels the slides, or None.
     balance
-        Column of the samples table: every value of it gives as many spectra to an epoch as the rarest one has. Which,
-        is drawn anew for each epoch.
+        Column of the samples table, such as the class or the patient: every value of it gives as many spectra to an
+        epoch as the rarest one has. Which, is drawn anew for each epoch.
+    replacement
+        With ``balance``: as many as the most frequent value has; the spectra of the others come again, equally often
+        to within one.
+    weights
+        How often spectra come, in proportion: a column of the samples table or a ``(y, x)`` variable of numbers from 0.
+        An epoch has as many samples as there are selected pixels; each comes as often as its share says, rounded up or
+        down.
     limit
         The most spectra of an epoch, over all ranks; drawn anew for each epoch and spread evenly over all cells, which
         are all read for them.
     shuffle
         False yields every epoch in the same, unshuffled order, for evaluation: lanes of neighbouring pixels, dealt in
         turn.
+    on_error
+        ``"raise"``, or ``"skip"``: spectra that cannot be read come as zeros of weight 0 and are counted in
+        ``skipped``. The order stays as it is, so ranks keep in step.
     threads
         Reading threads; the number of processors by default.
-    lanes
-        Number of independent sequences that the epoch is dealt from; must divide the global batch and be divisible by
-        the number of ranks. The default suits 1, 2, 4 and 8 ranks.
     rank, world_size
         By default from ``torch.distributed`` where it is initialised, else 0 of 1.
 
@@ -78,7 +98,8 @@ class SpectrumStream(Stream):
     ------
     dict
         ``"spectra"`` (n, channels) float32, ``"label"`` (n,) int64, -1 without labels, ``"weight"`` (n,) float32,
-        ``"slide"``, ``"y"``, ``"x"`` (n,) int64: where each spectrum comes from.
+        ``"slide"``, ``"y"``, ``"x"`` (n,) int64: where each spectrum comes from; ``"pixel_label"`` (n,) int64
+        where asked for.
 
     Raises
     ------
@@ -101,62 +122,71 @@ class SpectrumStream(Stream):
         self,
         study: Study,
         *,
-        slides: Sequence[str] | None = None,
-        variable: str = "intensity",
-        where: str = "acquired",
-        pipeline: BlockTransform | None = None,
         batch_size: int = 256,
-        seed: int = 0,
-        memory: str | int = "256 MiB",
-        remainder: Remainder = "pad",
-        labels: str | None = "label",
-        balance: str | None = None,
-        limit: int | None = None,
-        shuffle: bool = True,
-        threads: int | None = None,
         lanes: int | None = None,
-        rank: int | None = None,
-        world_size: int | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
-        chosen = settings(
-            batch_size=batch_size,
-            seed=seed,
-            shuffle=shuffle,
-            remainder=remainder,
-            memory=memory,
-            threads=threads,
-            rank=rank,
-            world_size=world_size,
-        )
-        super().__init__(chosen)
+        source, chosen = resolve(batch_size, options)
+        super().__init__(study, source, chosen)
         self.lanes = lanes_for(chosen.global_batch) if lanes is None else lanes
         check_lanes(self.lanes, chosen.global_batch, chosen.world_size)
-        self.balance, self.limit = balance, limit
-        self._selection = select(
-            study, slides=slides, variable=variable, where=where, pipeline=pipeline, labels=labels
-        )
-        self.slides, self.classes = self._selection.slides, self._selection.classes
-        self.n_channels = self._selection.n_channels
-        groups = slide_groups(study, self.slides, balance)
-        self._thinning = Thinning(self._selection.counts, self._selection.per_cell(groups), limit)
-        self.n_samples = self._thinning.n_samples
+        self._sampler = self._choose_sampler(study)
         check_samples(self.n_samples, self.lanes)
-        self.n_steps = self._count_steps()
+        self._count_steps(0)
         self.budget = self._spend(chosen)
-        self._plan: EpochPlan | None = None
+        self._plan: tuple[EpochPlan, Draws] | None = None
+        self._ion_current = partial(_ion_current, study) if self._selection.origin is None else None
+
+    def _choose_sampler(self, study: Study) -> Sampler:
+        chosen, selection = self.settings, self._selection
+        if selection.weights is not None:
+            n = int(selection.counts.sum())
+            n = n if chosen.limit is None else min(n, chosen.limit)
+            return WeightedSampler(selection.sum_in_cells(selection.weights), n)
+        if selection.origin is None:
+            groups = selection.per_cell(slide_groups(study, self.slides, chosen.balance))
+        elif chosen.balance is None:
+            groups = np.zeros(len(selection.counts), np.int64)
+        else:
+            raise UsageError(
+                f"{study.path} is a pool, in which slides are mixed: give balance={chosen.balance!r} when it is written"
+            )
+        return GroupSampler(selection.counts, groups, chosen.limit, chosen.replacement)
 
     @property
     def plan(self) -> EpochPlan:
-        """The order of the current epoch."""
-        if self._plan is None or self._plan.epoch != self._drawn_epoch(self.epoch):
-            self._plan = self._make_plan(self.epoch)
-        return self._plan
+        """The order of the current epoch; its cells are the entries of what the sampler drew."""
+        return self._planned(self.epoch)[0]
+
+    def mixing(self) -> float:
+        """Estimate how well a batch is mixed.
+
+        Returns
+        -------
+        float
+            Variance of the mean total ion current of a batch, over that of a batch of independent draws: 1.0 is as good
+            as can be. From the share of the variance that lies between cells, and from how often two spectra of a batch
+            share a cell. Of a pool always 1.
+        """
+        if self._ion_current is None:
+            return 1.0
+        share = self.settings.global_batch / self.lanes
+        cell = float(np.average(self._selection.counts, weights=np.maximum(self._selection.counts, 1e-9)))
+        inside = min(1.0, cell / min(self.budget.deck, self.n_samples / self.lanes))
+        return 1.0 + self._correlation * (share - 1) * max(0.0, inside - cell / self.n_samples)
+
+    @cached_property
+    def _correlation(self) -> float:
+        """Share of the variance of the total ion current that lies between cells."""
+        assert self._ion_current is not None
+        return between_cells(self._selection, self._ion_current)
 
     def describe(self) -> dict[str, Any]:
         """Return what an epoch is made of and what it takes: numbers of samples, steps and lanes, bytes.
 
         ``"deck"`` is the number of spectra of a lane that are shuffled together, ``"read_ahead"`` the number of spectra
-        that are read before they are needed, ``"bytes"`` an estimate of all memory that an iteration takes.
+        that are read before they are needed, ``"bytes"`` an estimate of all memory that an iteration takes, and
+        ``"mixing"`` that of :meth:`mixing`.
         """
         return {
             "samples": self.n_samples,
@@ -171,12 +201,16 @@ class SpectrumStream(Stream):
             "threads": self.budget.threads,
             "memory": self.settings.memory,
             "bytes": self.budget.n_bytes,
+            "mixing": self.mixing(),
         }
+
+    def _count_samples(self, epoch: int) -> int:
+        return self._sampler.n_samples
 
     def _spend(self, chosen: Settings, deck: int | None = None) -> Budget:
         demand = Demand(
             n_samples=self.n_samples,
-            largest_cell=self._thinning.largest,
+            largest_cell=self._sampler.largest,
             n_channels=self.n_channels,
             thread_bytes=CellReader.bytes_per_thread(self._selection),
             batch=chosen.global_batch,
@@ -187,50 +221,50 @@ class SpectrumStream(Stream):
     def _drawn_epoch(self, epoch: int) -> int:
         return epoch if self.settings.shuffle else 0
 
-    def _make_plan(self, epoch: int) -> EpochPlan:
+    def _planned(self, epoch: int) -> tuple[EpochPlan, Draws]:
         epoch = self._drawn_epoch(epoch)
-        return plan_epoch(
-            self._thinning.draw(seed=self.settings.seed, epoch=epoch),
-            global_batch=self.settings.global_batch,
-            deck=self.budget.deck,
-            lanes=self.lanes,
-            seed=self.settings.seed,
-            epoch=epoch,
-            remainder=self.settings.remainder,
-            shuffle=self.settings.shuffle,
-        )
+        if self._plan is None or self._plan[0].epoch != epoch:
+            draws = self._sampler.draw(seed=self.settings.seed, epoch=epoch)
+            plan = plan_epoch(
+                draws.counts,
+                global_batch=self.settings.global_batch,
+                deck=self.budget.deck,
+                lanes=self.lanes,
+                seed=self.settings.seed,
+                epoch=epoch,
+                remainder=self.settings.remainder,
+                shuffle=self.settings.shuffle,
+            )
+            self._plan = plan, draws
+        return self._plan
 
     def _identity(self) -> dict[str, Any]:
-        return {
-            "dataset": self._selection.digest,
-            "lanes": self.lanes,
-            "balance": self.balance,
-            "limit": self.limit,
-            "deck": self.budget.deck,
-        }
+        return {"lanes": self.lanes, "deck": self.budget.deck}
 
     def _adopt(self, state: Mapping[str, Any]) -> None:
         if state["deck"] != self.budget.deck:
             self.budget, self._plan = self._spend(self.settings, int(state["deck"])), None
 
     def _batches(self, epoch: int, steps: range) -> Generator[Batch]:
-        plan = self.plan if epoch == self.epoch else self._make_plan(epoch)
-        lanes = plan.of_rank(self.settings.rank, self.settings.world_size)
-        reading = read_batches(
+        plan, draws = self._planned(epoch)
+        decks = DeckReader(
             plan,
-            self._selection,
-            lanes=lanes,
+            draws,
+            self._cells,
+            lanes=plan.of_rank(self.settings.rank, self.settings.world_size),
             steps=steps,
             rows=self.budget.rows,
-            threads=self.budget.threads,
         )
-        with closing(reading):
+        with (
+            one_blas_thread(self._selection),
+            closing(read_batches(decks, threads=self.budget.threads)) as reading,
+        ):
             for batch in reading:
                 yield self._tensors(batch)
 
     def _tensors(self, batch: SpectrumBatch) -> Batch:
         slide, y, x = batch.places.T.copy()
-        return {
+        tensors = {
             "spectra": torch.from_numpy(batch.spectra),
             "label": torch.from_numpy(self._selection.labels[slide]),
             "weight": torch.from_numpy(batch.weight),
@@ -238,3 +272,14 @@ class SpectrumStream(Stream):
             "y": torch.from_numpy(y),
             "x": torch.from_numpy(x),
         }
+        if self._selection.pixel_labels is not None:
+            labels = np.empty(len(slide), np.int64)
+            for number in np.unique(slide):
+                inside = slide == number
+                labels[inside] = self._selection.pixel_labels[number][y[inside], x[inside]]
+            tensors["pixel_label"] = torch.from_numpy(labels)
+        return tensors
+
+
+def _ion_current(study: Study, slide: str) -> NDArray[np.float64]:
+    return study.small(slide, "total_ion_current").astype(np.float64)

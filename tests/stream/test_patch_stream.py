@@ -19,7 +19,7 @@ import msicube as mc
 from msicube.errors import MemoryLimitError, UsageError
 from msicube.store import Study
 from msicube.stream import PatchStream
-from msicube.stream.patch_table import scale_patches
+from msicube.stream.scaling import scale_patches
 
 Make = Callable[..., PatchStream]
 

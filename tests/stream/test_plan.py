@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from msicube.errors import UsageError
 from msicube.stream.budget import Demand
 from msicube.stream.plan import EpochPlan, check_lanes, lanes_for, plan_epoch
-from msicube.stream.thinning import Thinning
 
 counts_of_cells = st.lists(st.integers(0, 40), min_size=1, max_size=60).map(lambda c: np.array(c, np.int64))
 batches = st.sampled_from([1, 2, 6, 8, 24, 32])
@@ -237,30 +236,3 @@ def test_too_few_samples_are_refused() -> None:
         plan_epoch(np.array([7], np.int64), global_batch=8, deck=10)
     with pytest.raises(UsageError, match="no step"):
         plan_epoch(np.array([9], np.int64), global_batch=16, deck=10, remainder="drop")
-
-
-@given(
-    counts_of_cells.filter(lambda c: c.sum() > 0),
-    st.lists(st.integers(0, 2), min_size=60, max_size=60),
-    st.none() | st.integers(3, 500),
-    st.integers(0, 9),
-)
-def test_thinning_takes_the_same_from_every_group(
-    counts: np.ndarray, groups: list[int], limit: int | None, seed: int
-) -> None:
-    names = np.array(groups[: len(counts)], np.int64)
-    thinning = Thinning(counts, names, limit)
-    kept = thinning.draw(seed=seed, epoch=seed)
-    assert (kept <= counts).all()
-    assert (kept >= 0).all()
-    assert kept.max() <= thinning.largest
-    present = np.unique(names[counts > 0])
-    assert {int(kept[names == name].sum()) for name in present} == {thinning.quota}
-    smallest = int(min(counts[names == name].sum() for name in present))
-    assert thinning.quota == min(smallest, (limit or 10**6) // len(present))
-
-
-def test_thinning_is_even_over_epochs() -> None:
-    counts, groups = np.array([10, 20, 30, 15], np.int64), np.array([0, 0, 0, 1], np.int64)
-    mean = np.mean([Thinning(counts, groups).draw(seed=0, epoch=e) for e in range(400)], axis=0)
-    np.testing.assert_allclose(mean, [2.5, 5, 7.5, 15], atol=0.1)

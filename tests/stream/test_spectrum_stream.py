@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stream_helpers import all_same, counted, places, same, stream_threads
 
 import msicube as mc
 from msicube.errors import CorruptStore, MemoryLimitError, StoreError, UsageError
+from msicube.preprocess.chain import Chain
 from msicube.store import CubeArray, Study
 from msicube.stream import SpectrumStream
 from msicube.tiling import Window
@@ -149,13 +151,13 @@ def test_a_state_goes_on_on_other_ranks_and_with_other_memory(make: Make) -> Non
 
 def test_what_was_consumed_is_not_read_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[str, Window]] = []
-    original = CubeArray.read
+    original = CubeArray.read_cell
 
-    def record(self: CubeArray, window: Window, **options: Any) -> NDArray[Any]:
+    def record(self: CubeArray, window: Window, *rest: Any) -> None:
         read.append((self.slide, window))
-        return original(self, window, **options)
+        original(self, window, *rest)
 
-    monkeypatch.setattr(CubeArray, "read", record)
+    monkeypatch.setattr(CubeArray, "read_cell", record)
     stream = make()
     batches = list(stream)
     whole = len(read)
@@ -190,13 +192,13 @@ def test_a_state_of_something_else_is_refused(make: Make, change: dict[str, Any]
 
 def test_a_state_of_another_version_or_kind_is_refused(make: Make, study: Study) -> None:
     state = make().state_dict()
-    with pytest.raises(UsageError, match=r"version=0, this stream has version=1"):
+    with pytest.raises(UsageError, match=r"version=0, this stream has version=2"):
         make().load_state_dict({**state, "version": 0})
     with pytest.raises(UsageError, match="kind='PatchStream', this stream has kind='SpectrumStream'"):
         make().load_state_dict(mc.PatchStream(study, size=8, stride=8, memory="8 MiB").state_dict())
     with pytest.raises(UsageError, match="deck=None, this stream has deck="):
         make().load_state_dict({name: value for name, value in state.items() if name != "deck"})
-    with pytest.raises(UsageError, match="step 5000 of epoch 0, an epoch has 90 steps"):
+    with pytest.raises(UsageError, match="step 5000 of epoch 0, which has 90 steps"):
         make().load_state_dict({**state, "step": 5000})
 
 
@@ -230,12 +232,15 @@ def test_a_pipeline_is_applied_in_the_threads(make: Make, study: Study) -> None:
         make().load_state_dict(stream.state_dict())
 
 
-def test_a_pipeline_that_fails_names_the_place(make: Make, study: Study) -> None:
-    class Broken:
-        n_features_out_ = 3
+def test_a_pipeline_that_fails_names_the_place(make: Make) -> None:
+    @dataclass(frozen=True)
+    class Broken(Chain):
+        def map(self, block: NDArray[Any]) -> NDArray[Any]:
+            raise ValueError("not today")
 
-        def transform_block(self, block: NDArray[Any], *, slide: str) -> NDArray[Any]:
-            return block[:, :2]
+    @dataclass(frozen=True)
+    class Pipeline:
+        chain: Chain
 
         def fingerprint(self) -> str:
             return "broken"
@@ -243,7 +248,7 @@ def test_a_pipeline_that_fails_names_the_place(make: Make, study: Study) -> None
     with pytest.raises(
         mc.MSICubeError, match=r"the pipeline failed on slide slide_00\d, rows \d+ to \d+, columns"
     ):
-        list(make(pipeline=Broken()))
+        list(make(pipeline=Pipeline(Broken(160, 3, ()))))
 
 
 @pytest.mark.parametrize("limit", [None, 500])

@@ -10,21 +10,17 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 import msicube as mc
 from msicube.errors import AxisMismatch, UnknownSlide, UsageError
+from msicube.schema import MASK
 from msicube.simulate import simulate_msi
 from msicube.store import Study
+from msicube.store.masks import write_image
+from msicube.stream.options import Source
 from msicube.stream.selection import PackedMask, Selection, select
 from msicube.tiling import Window
 
 
 def everything(study: Study, **arguments: object) -> Selection:
-    defaults = {
-        "slides": None,
-        "variable": "intensity",
-        "where": "acquired",
-        "pipeline": None,
-        "labels": "label",
-    }
-    return select(study, **{**defaults, **arguments})  # type: ignore[arg-type]
+    return select(study, Source(**arguments))  # type: ignore[arg-type]
 
 
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)), st.data())
@@ -78,7 +74,7 @@ def test_the_digest_knows_what_decides_the_samples(study: Study) -> None:
         ({"slides": ["slide_001", "slide_001"]}, UsageError, "only once"),
         ({"slides": []}, UsageError, "at least one"),
         ({"labels": "grade"}, UsageError, "no column 'grade', only label"),
-        ({"where": "tumour"}, UsageError, r"no \(y, x\) variable 'tumour'"),
+        ({"where": "tumour"}, UsageError, "has no mask 'tumour'"),
     ],
 )
 def test_what_is_not_there_is_refused(
@@ -88,13 +84,20 @@ def test_what_is_not_there_is_refused(
         everything(study, **arguments)
 
 
-def test_where_selects_among_the_acquired(study: Study) -> None:
-    selection = everything(study, where="total_ion_current")
-    ion_current = study[study.slides[0]]["total_ion_current"].to_numpy()
-    expected = study.acquired(study.slides[0]) & (ion_current != 0)
-    assert np.array_equal(
-        selection.masks[0].read(Window(0, *expected.shape[:1], 0, expected.shape[1])), expected
-    )
+def test_where_selects_among_the_acquired(own_study: Study) -> None:
+    for slide in own_study.slides:
+        left = np.zeros_like(own_study.acquired(slide))
+        left[:, : left.shape[1] // 2] = True
+        write_image(own_study.location, slide, "left", left, spec=MASK, attrs={})
+    acquired = own_study.acquired(own_study.slides[-1])
+    for where, expected in (
+        ("left", acquired & left),
+        ("~left", acquired & ~left),
+        ("left & ~left", left & False),
+    ):
+        selection = everything(own_study, where=where)
+        assert np.array_equal(selection.masks[-1].whole(), expected)
+        assert selection.counts.sum() == sum(mask.whole().sum() for mask in selection.masks)
 
 
 @pytest.fixture(scope="module")
