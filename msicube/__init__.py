@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from msicube.conversion import convert, export, plan, rebin
     from msicube.errors import MSICubeError
-    from msicube.experiments import report, train
+    from msicube.experiments import predict, report, train
+    from msicube.folds import Fold, folds
     from msicube.preprocess import (
         EMSC,
         PCA,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from msicube.readers import open_source
     from msicube.simulate import simulate_ftir, simulate_msi
     from msicube.store import Study, open_study, validate
-    from msicube.stream import PatchStream, SpectrumStream
+    from msicube.stream import PatchStream, SpectrumStream, on_device, pool
 
 _HOMES = {
     "convert": "msicube.conversion",
@@ -61,6 +62,7 @@ _HOMES = {
     "plan": "msicube.conversion",
     "rebin": "msicube.conversion",
     "MSICubeError": "msicube.errors",
+    "predict": "msicube.experiments",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
     "EMSC": "msicube.preprocess",
@@ -105,6 +107,10 @@ _HOMES = {
     "validate": "msicube.store",
     "PatchStream": "msicube.stream",
     "SpectrumStream": "msicube.stream",
+    "on_device": "msicube.stream",
+    "pool": "msicube.stream",
+    "Fold": "msicube.folds",
+    "folds": "msicube.folds",
 }
 
 __all__ = [
@@ -114,6 +120,7 @@ __all__ = [
     "CoverageMask",
     "Crop",
     "DeadPixelMask",
+    "Fold",
     "IncrementalPCA",
     "InterferentModel",
     "Log1p",
@@ -147,10 +154,14 @@ __all__ = [
     "apply",
     "convert",
     "export",
+    "folds",
     "make_mask",
+    "on_device",
     "open_source",
     "open_study",
     "plan",
+    "pool",
+    "predict",
     "rebin",
     "report",
     "simulate_ftir",

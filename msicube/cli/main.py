@@ -25,7 +25,9 @@ COMMANDS: dict[str, str] = {
     "mask": "mask",
     "fit": "fit",
     "apply": "apply",
+    "pool": "pool",
     "train": "train",
+    "predict": "predict",
     "report": "report",
     "demo": "demo",
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
+    from msicube.experiments.prediction import predict
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from msicube.experiments.training import TrainingEvent, train
 
 _HOMES = {
+    "predict": "prediction",
     "Recipe": "recipe",
     "builtin_recipes": "recipe_files",
     "load_recipe": "recipe_files",
@@ -32,6 +34,7 @@ _HOMES = {
 
 #: What a module needs beyond the plain installation, and the extra that has it.
 _NEEDS = {
+    "prediction": {"torch": "torch"},
     "training": {"torch": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
 }
@@ -44,6 +47,7 @@ __all__ = [
     "load_recipe",
     "open_run",
     "parse_overrides",
+    "predict",
     "report",
     "train",
 ]

@@ -181,10 +181,10 @@ class DeckReader:
         rows = np.concatenate(found)
         found.clear()
         stop = start + len(rows)
-        held: tuple[NDArray[Any], ...] = (self.arena.spectra, self.arena.places, self.arena.weight)
-        for kept, gathered in zip(held, (batch.spectra, batch.places, batch.weight), strict=True):
-            # Any mode but "raise" writes straight into `out`.
-            np.take(kept, rows, axis=0, out=gathered[start:stop], mode="clip")
+        # Any mode but "raise" writes straight into `out`.
+        np.take(self.arena.spectra, rows, axis=0, out=batch.spectra[start:stop], mode="clip")
+        np.take(self.arena.places, rows, axis=0, out=batch.places[start:stop], mode="clip")
+        np.take(self.arena.weight, rows, axis=0, out=batch.weight[start:stop], mode="clip")
         return stop
 
     def _ticket(self, lane: int, index: int) -> DeckTicket:

@@ -40,11 +40,11 @@ class PatchStream(Stream):
     min_coverage
         Fraction of selected pixels that a patch must have at the least.
     phase
-        ``"fixed"``: the grid starts at the first pixel of a slide. ``"random"``: anywhere within a stride, anew for each
-        epoch and slide; the number of patches and steps then changes a little from epoch to epoch.
+        ``"fixed"``: the grid starts at the first pixel of a slide. ``"random"``: anywhere within a stride, anew for
+        each epoch and slide; the number of patches and steps then changes a little from epoch to epoch.
     edges
-        What becomes of patches that would leave the slide. ``"drop"``: they are left out. ``"shift"``: the first and the
-        last of each row and column move to the edge. ``"pad"``: they stay, and are 0 outside of it.
+        What becomes of patches that would leave the slide. ``"drop"``: they are left out. ``"shift"``: the first and
+        the last of each row and column move to the edge. ``"pad"``: they stay, and are 0 outside of it.
     crops
         So many patches of each slide at random positions, anew for each epoch, instead of a grid.
     scale
@@ -58,8 +58,8 @@ class PatchStream(Stream):
         Budget of each process. What the batches leave of it keeps cells in memory, so patches of a few channels are
         read once.
     balance, replacement, limit
-        As for :class:`~msicube.stream.SpectrumStream`, in patches. Where not all patches of a value are taken, the epochs
-        take turns, so that all are used over some epochs.
+        As for :class:`~msicube.stream.SpectrumStream`, in patches. Where not all patches of a value are taken, the
+        epochs take turns, so that all are used over some epochs.
     weights
         How often patches come, in proportion: a column of the samples table, or a ``(y, x)`` variable, of which the sum
         over the patch counts.

@@ -257,6 +257,7 @@ def select(study: Study, source: Source) -> Selection:
     names = known_slides(study, source.slides)
     cubes = tuple(study.cube(name, source.variable) for name in names)
     _check_axes(study, names, cubes)
+    _check_pipeline(source.pipeline, cubes[0])
     classes, codes = slide_codes(study, names, source.labels)
     masks = tuple(PackedMask.of(study.mask(name, source.where)) for name in names)
     pixel_labels = source.pixel_labels and tuple(
@@ -316,6 +317,7 @@ def _select_pool(study: Study, source: Source) -> Selection:
     samples = samples_frame({name: known["samples"].get(name, {}) for name in slides})
     classes, codes = codes_of(samples, slides, source.labels, of=study.path)
     cube, origin = study.cube(POOL), study.cube(POOL, ORIGIN)
+    _check_pipeline(source.pipeline, cube)
     mask = PackedMask.of(study.acquired(POOL))
     return Selection(slides, (cube,), (mask,), source.pipeline, classes, codes, origin)
 
@@ -381,6 +383,14 @@ def _check_axes(study: Study, slides: Sequence[str], cubes: Sequence[CubeArray])
                 f"slides {slides[0]} and {slide} lie on different spectral axes of {len(axis)} channels: stream slides "
                 f"of one axis, or convert them again with a shared one"
             )
+
+
+def _check_pipeline(pipeline: Fitted | None, cube: CubeArray) -> None:
+    if pipeline is not None and pipeline.chain.n_in != cube.shape[2]:
+        raise AxisMismatch(
+            f"{cube.variable} of slide {cube.slide} has {cube.shape[2]} channels, the pipeline was fitted on "
+            f"{pipeline.chain.n_in}: stream spectra on the axis of the fit"
+        )
 
 
 def _integers(study: Study, slide: str, variable: str) -> NDArray[Any]:
