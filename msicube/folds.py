@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from msicube.errors import UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from msicube.store import Study
 
 
@@ -62,7 +61,7 @@ def folds(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    samples: pd.DataFrame = getattr(study, "samples", study)
+    samples = study if isinstance(study, pd.DataFrame) else study.samples
     for column in (label, patient):
         if column not in samples.columns:
             raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msicube.stream.device import on_device
 from msicube.stream.patches import PatchStream
-from msicube.stream.pool import pool
+from msicube.stream.pooling import pool
 from msicube.stream.spectra import SpectrumStream
 
 __all__ = ["PatchStream", "SpectrumStream", "on_device", "pool"]

@@ -30,6 +30,9 @@ class Pixels(Protocol):
     def cut(self, slide: int, window: Window, out: NDArray[np.float32]) -> None:
         """Copy a window that lies inside a slide; ``out`` is 0 before, and where not selected after it."""
 
+    def mask(self, slide: int, window: Window) -> NDArray[np.bool_]:
+        """Return which pixels of a window that lies inside a slide are selected."""
+
 
 class CellCache:
     """The cells that were used last, within a number of bytes; for any thread."""
@@ -63,6 +66,10 @@ class CellCache:
             if part is not None and selection.counts[cell]:
                 out[_inside(part, window)] = self.image(cell)[_inside(part, area)]
 
+    def mask(self, slide: int, window: Window) -> NDArray[np.bool_]:
+        """Return the mask of a window."""
+        return self._reader.selection.masks[slide].read(window)
+
 
 class SlideImages:
     """Whole slides, filled cell by cell as patches need them, where all of them fit into memory; for any thread."""
@@ -73,6 +80,7 @@ class SlideImages:
         self._images = [
             np.zeros((*cube.shape[:2], selection.n_channels), np.float32) for cube in selection.cubes
         ]
+        self._masks = [mask.whole() for mask in selection.masks]
         self._ready = [
             np.zeros([-(-n // step) for n, step in zip(cube.shape, cube.cell, strict=False)], bool)
             for cube in selection.cubes
@@ -85,6 +93,11 @@ class SlideImages:
         if not self._ready[slide][y0 // cell_y : -(-y1 // cell_y), x0 // cell_x : -(-x1 // cell_x)].all():
             self._fill(slide, window)
         out[...] = self._images[slide][y0:y1, x0:x1]
+
+    def mask(self, slide: int, window: Window) -> NDArray[np.bool_]:
+        """Return the mask of a window."""
+        y0, y1, x0, x1 = window
+        return self._masks[slide][y0:y1, x0:x1]
 
     def _fill(self, slide: int, window: Window) -> None:
         selection, (cell_y, cell_x) = self._reader.selection, self._reader.selection.cubes[slide].cell
@@ -196,9 +209,12 @@ class PatchReader:
             strict=True,
         ):
             self._cut(slide, y, x, patch)
+        partial = np.flatnonzero(self.table.coverage[ids] < 1) if self.scale is not None else ()
         acquired = None
-        if self.scale is not None and (self.table.coverage[ids] < 1).any():
-            acquired = np.stack([self._acquired(patch) for patch in ids.tolist()])
+        if len(partial):
+            acquired = np.ones(patches.shape[:3], bool)
+            for place in partial:
+                acquired[place] = self._acquired(int(ids[place]))
         scale_patches(patches, acquired, self.scale)
 
     def _cut(self, slide: int, y: int, x: int, out: NDArray[np.float32]) -> None:
@@ -212,11 +228,14 @@ class PatchReader:
 
     def _acquired(self, patch: int) -> NDArray[np.bool_]:
         """Return which pixels of a patch are selected; what lies outside of the slide is not."""
-        window, mask = self.table.window(patch), self.selection.masks[int(self.table.slide[patch])]
+        slide, window = int(self.table.slide[patch]), self.table.window(patch)
+        ny, nx, _ = self.selection.cubes[slide].shape
+        if window.y0 >= 0 and window.x0 >= 0 and window.y1 <= ny and window.x1 <= nx:
+            return self.pixels.mask(slide, window)
         found = np.zeros(window.shape, bool)
-        inside = Window(0, mask.shape[0], 0, mask.shape[1]).intersect(window)
+        inside = Window(0, ny, 0, nx).intersect(window)
         if inside is not None:
-            found[_inside(inside, window)] = mask.read(inside)
+            found[_inside(inside, window)] = self.pixels.mask(slide, inside)
         return found
 
     def labels(self, ids: Integers) -> Integers:

@@ -9,7 +9,7 @@ number of steps, step ``i`` of any number of ranks taken together holds the same
 processes change anything, and the place of step ``i`` is found by arithmetic, without what came before it.
 
 Nothing here knows of pixels, files or threads. A *sample* is the k-th of the ``counts[cell]`` samples that an epoch
-takes from a cell; :mod:`msicube.stream.source` turns it into a pixel.
+takes from a cell; the stream turns it into a pixel.
 """
 
 from __future__ import annotations
@@ -105,6 +105,13 @@ class Lane:
     def n_decks(self) -> int:
         """Decks in the lane."""
         return len(self.edges) - 1
+
+    def together(self) -> float:
+        """Return, summed over the lane's samples, the share of the sample's deck that comes from its own cell."""
+        counts = (self.stops - self.starts).astype(np.float64)
+        sizes = np.diff(np.asarray(self.edges)).astype(np.float64)
+        squares = np.add.reduceat(counts * np.maximum(counts - 1, 0), self.first[:-1])
+        return float((squares / np.maximum(sizes - 1, 1)).sum())
 
     def parts(self, deck: int) -> tuple[Part, ...]:
         """Return the cells of a deck."""

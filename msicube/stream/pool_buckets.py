@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msicube.scheduling import default_workers
 from msicube.stream.cells import CellReader
 from msicube.stream.order import Draw, Integers, generator
 from msicube.stream.sampling import Draws, draw_pixels
@@ -69,6 +68,7 @@ def scatter(
     *,
     seed: int,
     block_bytes: int,
+    threads: int,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Read what was drawn and throw it into buckets.
@@ -85,11 +85,12 @@ def scatter(
         Of who goes where, and of the pixels where not all of a cell are taken.
     block_bytes
         Of all blocks that are in memory at a time.
+    threads
+        That read.
     progress
         Called with what is done, spectra done and spectra in all.
     """
     total, done = int(draws.counts.sum()), 0
-    threads = default_workers()
     rows = max(1, block_bytes // ((threads + 1) * buckets.record.itemsize))
     jobs = _blocks(draws, rows)
     read = partial(_read, selection, draws, buckets.record, seed)

@@ -166,14 +166,16 @@ class SpectrumStream(Stream):
         float
             Variance of the mean total ion current of a batch, over that of a batch of independent draws: 1.0 is as good
             as can be. From the share of the variance that lies between cells, and from how often two spectra of a batch
-            share a cell. Of a pool always 1.
+            share a cell, in the plan and by chance. Of a pool always 1.
         """
         if self._ion_current is None:
             return 1.0
-        share = self.settings.global_batch / self.lanes
-        cell = float(np.average(self._selection.counts, weights=np.maximum(self._selection.counts, 1e-9)))
-        inside = min(1.0, cell / min(self.budget.deck, self.n_samples / self.lanes))
-        return 1.0 + self._correlation * (share - 1) * max(0.0, inside - cell / self.n_samples)
+        plan = self.plan
+        counts = np.concatenate([lane.stops - lane.starts for lane in plan.lanes])
+        everywhere = float((counts.astype(np.float64) ** 2).sum()) / plan.n_samples**2
+        together = sum(lane.together() for lane in plan.lanes) / plan.n_samples
+        others = self.settings.global_batch - 1
+        return 1.0 + self._correlation * max(-1.0, (plan.share - 1) * together - others * everywhere)
 
     @cached_property
     def _correlation(self) -> float:

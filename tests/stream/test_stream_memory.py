@@ -18,13 +18,30 @@ BUDGET = "8 MiB"
 CONSTANT = 16 * 2**20
 
 PROBE = """
-import json, sys, psutil
+import json, sys, psutil, threading, time
 import msicube as mc
 
 kind, path, budget = sys.argv[1:]
 study, process = mc.open_study(path), psutil.Process()
 next(iter(mc.SpectrumStream(study, slides=study.slides[:1], memory="1 GiB", limit=64, batch_size=64)))
+if kind == "pool":
+    mc.pool(study, path + ".warm", limit=64, memory=budget)
 before = process.memory_info().rss
+if kind == "pool":
+    most, done = 0, False
+    def watch():
+        global most
+        while not done:
+            most = max(most, process.memory_info().rss)
+            time.sleep(0.002)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    pool = mc.pool(study, path + ".pool", memory=budget)
+    done = True
+    thread.join()
+    n = int(pool.acquired("pool").sum())
+    print(json.dumps({"growth": most - before, "taken": 2 * n, "samples": n}))
+    sys.exit()
 if kind == "spectra":
     stream = mc.SpectrumStream(study, memory=budget, batch_size=64)
 else:
@@ -58,7 +75,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "study.zarr"
 
 
-@pytest.mark.parametrize("kind", ["spectra", "patches"])
+@pytest.mark.parametrize("kind", ["spectra", "patches", "pool"])
 def test_memory_stays_within_the_budget(large: Path, kind: str) -> None:
     arguments = [sys.executable, "-c", PROBE, kind, str(large), BUDGET]
     result = json.loads(

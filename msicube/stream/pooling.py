@@ -24,6 +24,7 @@ from msicube import schema
 from msicube.bytesize import format_bytes, parse_bytes
 from msicube.codecs import DEFAULT_CODEC, ChunkCodec
 from msicube.errors import MemoryLimitError, UsageError
+from msicube.scheduling import default_workers
 from msicube.shards import ShardLayout
 from msicube.store import CubeWriter, Location, Study, array_metadata, open_study
 from msicube.store.draft import METADATA, work_folder
@@ -116,7 +117,15 @@ def pool(
         _check_target(target, overwrite)
         _check_disk(folder, plan)
         buckets = Buckets(folder, plan.n_buckets, plan.record)
-        scatter(selection, draws, buckets, seed=seed, block_bytes=plan.part_bytes, progress=progress)
+        scatter(
+            selection,
+            draws,
+            buckets,
+            seed=seed,
+            block_bytes=plan.part_bytes,
+            threads=plan.threads,
+            progress=progress,
+        )
         header = create_study(target, modality=opened.modality)
         _Writer(header, plan, codec).write(
             buckets,
@@ -137,7 +146,9 @@ class PoolPlan:
     n_samples, n_buckets
         Spectra, and parts that are shuffled at a time.
     part_bytes
-        Of the budget, for a block that is read.
+        Of the budget, for the blocks that are read.
+    threads
+        That read them.
     record
         A spectrum and where it is from.
     tiles
@@ -147,6 +158,7 @@ class PoolPlan:
     n_samples: int
     n_buckets: int
     part_bytes: int
+    threads: int
     record: np.dtype[Any]
     tiles: TilePlan
 
@@ -168,7 +180,7 @@ def plan_pool(selection: Selection, n_samples: int, memory: int) -> PoolPlan:
     n_channels, dtype = selection.cubes[0].shape[2], selection.cubes[0].dtype
     record = record_type(n_channels, dtype)
     part = memory // PARTS
-    least = max(-(-n_samples * record.itemsize // MAX_BUCKETS), 2 * selection.stored_cell_bytes)
+    least = max(-(-n_samples * record.itemsize // MAX_BUCKETS), selection.stored_cell_bytes)
     if part < least:
         needed = -(-least * PARTS // 2**20)
         raise MemoryLimitError(
@@ -181,7 +193,9 @@ def plan_pool(selection: Selection, n_samples: int, memory: int) -> PoolPlan:
     height = plan_tiles((side, side, n_channels), dtype.itemsize, shard_bytes=shard_bytes).tile[0]
     width = -(-n_samples // height)
     tiles = plan_tiles((height, width, n_channels), dtype.itemsize, shard_bytes=shard_bytes)
-    return PoolPlan(n_samples, n_buckets, part, record, tiles)
+    # A thread holds a block of one cell at the least, and that cell as it is stored and decoded.
+    threads = max(1, min(default_workers(), memory // 2 // (3 * selection.stored_cell_bytes)))
+    return PoolPlan(n_samples, n_buckets, part, threads, record, tiles)
 
 
 class _Writer:
