@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-CASES = ("chain", "codecs", "emsc", "ftir", "imzml", "imzml10", "index", "pca", "pride")
+CASES = ("chain", "codecs", "emsc", "ftir", "imzml", "imzml10", "index", "pca", "pride", "stream")
 
 
 def case(name: str) -> Callable[[Path], None]:

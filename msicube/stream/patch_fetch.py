@@ -222,7 +222,9 @@ class PatchReader:
         ny, nx, _ = self.selection.cubes[slide].shape
         window = Window(y, y + size, x, x + size)
         if y < 0 or x < 0 or y + size > ny or x + size > nx:
-            inside = Window(max(0, y), min(y + size, ny), max(0, x), min(x + size, nx))
+            inside = Window(0, ny, 0, nx).intersect(window)
+            if inside is None:
+                return
             out, window = out[_inside(inside, window)], inside
         self.pixels.cut(slide, window, out)
 

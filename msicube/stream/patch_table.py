@@ -170,9 +170,9 @@ def _crops(
 def _coverage(mask: PackedMask, y: int, size: int, xs: Integers) -> NDArray[np.float64]:
     """Return the fraction of selected pixels of patches in one row; what lies outside of the slide is not selected."""
     ny, nx = mask.shape
-    band = mask.read(Window(max(0, y), min(y + size, ny), 0, nx)).sum(axis=0)
+    band = mask.read(Window(max(0, y), max(0, min(y + size, ny)), 0, nx)).sum(axis=0)
     sums = np.concatenate([[0], np.cumsum(band)])
-    covered: NDArray[np.float64] = (sums[np.minimum(xs + size, nx)] - sums[np.maximum(xs, 0)]) / size**2
+    covered: NDArray[np.float64] = (sums[np.clip(xs + size, 0, nx)] - sums[np.clip(xs, 0, nx)]) / size**2
     return covered
 
 
@@ -180,7 +180,7 @@ def window_sums(image: Integers, y: Integers, x: Integers, size: int) -> Integer
     """Return the sums of an image over square windows, as far as they lie inside it."""
     sums = np.zeros((image.shape[0] + 1, image.shape[1] + 1), np.int64)
     np.cumsum(np.cumsum(image, axis=0), axis=1, out=sums[1:, 1:])
-    y0, x0 = np.maximum(y, 0), np.maximum(x, 0)
-    y1, x1 = np.minimum(y + size, image.shape[0]), np.minimum(x + size, image.shape[1])
+    y0, y1 = np.clip(y, 0, image.shape[0]), np.clip(y + size, 0, image.shape[0])
+    x0, x1 = np.clip(x, 0, image.shape[1]), np.clip(x + size, 0, image.shape[1])
     found: Integers = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
     return found
