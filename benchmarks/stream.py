@@ -63,7 +63,7 @@ def spectra(study: Path, memory: str) -> float:
 def patches(study: Path, options: dict[str, Any]) -> float:
     import msicube as mc
 
-    stream = mc.PatchStream(mc.open_study(study), size=32, batch_size=32, **options)
+    stream = mc.PatchStream(mc.open_study(study), size=32, batch_size=32, memory="512 MiB", **options)
     if options.get("variable"):  # of few channels: they are in memory after an epoch
         for _ in stream:
             pass
@@ -176,7 +176,7 @@ def run(work: Path) -> None:
                 f"{codec}: patches 32 x 32 x {CHANNELS}, random places",
                 patches,
                 path,
-                {"crops": 40, "memory": "512 MiB"},
+                {"crops": 40},
                 amount=1000,
                 unit="patches",
             ),

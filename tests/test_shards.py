@@ -193,3 +193,36 @@ def test_chunks_of_nan_are_left_out_and_read_back(
     ]
     assert stored == sum(not np.isnan(chunk).all() for chunk in chunks)
     assert stored < len(chunks)
+
+
+@given(st.data())
+def test_spectra_of_a_cell_go_straight_into_rows(data: st.DataObject) -> None:
+    layout = ShardLayout((8, 12, 12), (4, 6, 4), ChunkCodec.named("zstd", np.dtype(np.float32)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    block = rng.random((8, 12, 9), np.float32)
+    block[:4, :6, :4] = 0  # one chunk that is not stored
+    source = _Bytes(layout.encode(block))
+    row, column = data.draw(st.integers(0, 1)), data.draw(st.integers(0, 1))
+    pixels = np.array(data.draw(st.lists(st.integers(0, 23), max_size=24)), np.intp)
+    out = np.full((40, 9), -1, np.float32)
+    rows = rng.permutation(40)[: len(pixels)]
+    if data.draw(st.booleans()):
+        rows = np.arange(3, 3 + len(pixels))
+    layout.read_cell(source, layout.read_index(source), (row, column), pixels, out, rows)
+    cell = block[row * 4 : row * 4 + 4, column * 6 : column * 6 + 6].reshape(24, 9)
+    expected = np.full((40, 9), -1, np.float32)
+    expected[rows] = cell[pixels]
+    assert np.array_equal(out, expected)
+
+
+class _Bytes:
+    """A shard in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, length: int) -> bytes:
+        return self.data[start : start + length]

@@ -201,7 +201,7 @@ def _load(run: Run, device: torch.device) -> _Network:
     if not path.is_file():
         raise UsageError(f"{run.path} has no {WEIGHTS}: the run has not finished an epoch")
     pipeline = Pipeline.load(run.path / PIPELINE, name=recipe.pipeline.name)
-    classes = tuple(run.info["split"]["classes"])
+    classes = tuple(run.info["classes"])
     options = dict(recipe.model.options)
     if "weights" in inspect.signature(find_model(recipe.model.name)).parameters:
         options["weights"] = "random"  # those of the run come next: nothing is to be downloaded

@@ -10,9 +10,13 @@ import socket
 import subprocess
 import sys
 import warnings
+from itertools import chain
 
+import numpy as np
 import pytest
-from stream_helpers import all_same, places
+import torch
+from numpy.typing import NDArray
+from stream_helpers import Batch, all_same, places
 from torch.utils.data import DataLoader
 
 from msicube.errors import UsageError
@@ -86,51 +90,73 @@ def test_a_pickled_stream_is_the_same_stream(stream: SpectrumStream) -> None:
 
 
 RANK = """
-import hashlib, json, sys
+import hashlib, json, os, sys
+import torch
 import torch.distributed as dist
 import msicube as mc
 
 path, state = sys.argv[1], json.loads(sys.argv[2])
+torch.set_num_threads(1)
 dist.init_process_group("gloo")
-stream = mc.SpectrumStream(mc.open_study(path), batch_size=32, memory="3 MiB", seed=5)
+size = 64 // dist.get_world_size()
+stream = mc.SpectrumStream(mc.open_study(path), batch_size=size, memory="3 MiB", seed=5, remainder="drop")
 stream.load_state_dict(state)
+torch.manual_seed(0)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(160, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 steps = []
 for batch in stream:
     rows = zip(*(batch[key].tolist() for key in ("slide", "y", "x")), batch["spectra"].numpy())
     steps.append([[s, y, x, hashlib.md5(values.tobytes()).hexdigest()] for s, y, x, values in rows])
-    dist.barrier()
-print(json.dumps(steps))
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(batch["spectra"]), batch["label"]).backward()
+    optimizer.step()
+print(json.dumps([steps, model.module.weight.tolist()]))
 dist.destroy_process_group()
 """
 
 
-def test_two_ranks_in_new_processes_go_on_where_one_stopped(stream: SpectrumStream) -> None:
-    """A state from one rank, resumed by two under torch.distributed: the same samples, bit for bit."""
-    state = {**stream.state_dict(), "step": 70}
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_in_new_processes_train_as_one_would(study: Study, world_size: int) -> None:
+    """A state from one rank, resumed by several under gloo: the same samples bit for bit, and the same network."""
+    stream = SpectrumStream(study, batch_size=64, memory="3 MiB", seed=5, remainder="drop")
+    state = {**stream.state_dict(), "step": 74}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = [
-        sys.executable,
-        "-c",
-        RANK,
-        stream._selection.cubes[0].location.local.parents[1],
-        json.dumps(state),
-    ]
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    arguments = [sys.executable, "-c", RANK, study.path, json.dumps(state)]
+    shared = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world_size),
+    }
     ranks = [
-        subprocess.Popen(
-            list(map(str, arguments)), env={**shared, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
+        subprocess.Popen(arguments, env={**shared, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+        for rank in range(world_size)
     ]
-    outputs = [json.loads(rank.communicate(timeout=120)[0]) for rank in ranks]
-    together = [sorted(first + second) for first, second in zip(*outputs, strict=True)]
-    expected = [
+    outputs = [json.loads(rank.communicate(timeout=240)[0]) for rank in ranks]
+    together = [sorted(chain(*step)) for step in zip(*(steps for steps, _ in outputs), strict=True)]
+    batches = list(stream)[74:]
+    assert together == [
         sorted(
             [*place, hashlib.md5(values.tobytes()).hexdigest()]
             for place, values in zip(places(batch), batch["spectra"].numpy(), strict=True)
         )
-        for batch in list(stream)[70:]
+        for batch in batches
     ]
-    assert together == expected
+    weights = [np.array(weight) for _, weight in outputs]
+    assert all(np.array_equal(weight, weights[0]) for weight in weights)
+    np.testing.assert_allclose(weights[0], _trained(batches), rtol=1e-4, atol=1e-6)
+
+
+def _trained(batches: list[Batch]) -> NDArray[np.float32]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torch.nn.Linear(160, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    for batch in batches:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(batch["spectra"]), batch["label"]).backward()
+        optimizer.step()
+    return model.weight.detach().numpy()
