@@ -44,11 +44,14 @@ class Peer:
         For pip.
     python
         The least Python version it runs on.
+    environment
+        Of which name; peers that get along may share a large one.
     """
 
     name: str
     requirements: tuple[str, ...]
     python: tuple[int, int] = (3, 9)
+    environment: str = ""
 
     def measure(
         self, what: str, code: str, *arguments: object, amount: float, unit: str, fresh: Path | None = None
@@ -80,7 +83,7 @@ class Peer:
         LookupError
             There is none; the message says why.
         """
-        folder = ENVIRONMENTS / self.name.replace("=", "-")
+        folder = ENVIRONMENTS / (self.environment or self.name).replace("=", "-")
         if sys.version_info[:2] >= self.python:
             python = [str(folder / "bin" / "python")]
             if not (folder / ".installed").exists():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from benchmarks.peers import Peer
 
-MDS = Peer("mosaicml-streaming", ("mosaicml-streaming", "numpy"))
-WEBDATASET = Peer("webdataset", ("webdataset", "torch", "numpy"))
-ARROW = Peer("datasets", ("datasets", "torch", "numpy"))
-ZARR = Peer("zarr-map-style", ("zarr>=3", "torch", "numpy"))
-ANNBATCH = Peer("annbatch", ("annbatch[zarrs]", "zarr>=3"), python=(3, 12))
+#: In one environment, because each of them brings torch.
+LOADERS = ("mosaicml-streaming", "webdataset", "datasets", "zarr>=3", "torch", "numpy")
+MDS = Peer("mosaicml-streaming", LOADERS, environment="loaders")
+WEBDATASET = Peer("webdataset", LOADERS, environment="loaders")
+ARROW = Peer("datasets", LOADERS, environment="loaders")
+ZARR = Peer("zarr-map-style", LOADERS, environment="loaders")
 
 #: ``path`` is a .npy file of (n, channels) float32, ``target`` a folder of the peer's own.
 WRITE_MDS = """

@@ -15,9 +15,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from msicube.bytesize import format_bytes
 from msicube.errors import UsageError
 from msicube.stream.cells import CellReader
+from msicube.stream.lookup import select
 from msicube.stream.options import Settings, Source
 from msicube.stream.order import ORDER_VERSION, count_steps
-from msicube.stream.selection import select
 
 if TYPE_CHECKING:
     from msicube.store import Study

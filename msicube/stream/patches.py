@@ -15,12 +15,12 @@ from msicube.stream.base import Batch, Stream
 from msicube.stream.blas import one_blas_thread
 from msicube.stream.budget import PatchBudget, spend_on_patches
 from msicube.stream.cells import CellReader
+from msicube.stream.lookup import slide_groups
 from msicube.stream.options import StreamOptions, resolve
 from msicube.stream.patch_fetch import CellCache, PatchBatch, PatchReader, Pixels, SlideImages, read_patches
 from msicube.stream.patch_plan import Choice, PatchPlan, WeightedChoice, plan_patches
 from msicube.stream.patch_table import Edges, Layout, PatchTable, Phase, find_patches, window_sums
 from msicube.stream.scaling import Scale, check_scale
-from msicube.stream.selection import slide_groups
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -31,11 +31,12 @@ from msicube.store.draft import METADATA, work_folder
 from msicube.store.lock import write_lock
 from msicube.store.slide import SlideDraft
 from msicube.store.study import create_study
+from msicube.stream.lookup import ORIGIN, POOL, select, slide_groups
 from msicube.stream.options import Source
 from msicube.stream.order import Draw, generator
 from msicube.stream.pool_buckets import Buckets, record_type, scatter
 from msicube.stream.sampling import GroupSampler
-from msicube.stream.selection import ORIGIN, POOL, Selection, select, slide_groups
+from msicube.stream.selection import Selection
 from msicube.tiling import DEFAULT_SHARD_BYTES, TilePlan, Window, plan_tiles
 
 #: Parts of the budget: a bucket and its shuffled copy, a shard as numbers and encoded, what is read ahead.

@@ -17,11 +17,11 @@ from msicube.stream.blas import one_blas_thread
 from msicube.stream.budget import Budget, Demand, spend
 from msicube.stream.cells import CellReader
 from msicube.stream.fetch import DeckReader, SpectrumBatch, read_batches
+from msicube.stream.lookup import slide_groups
 from msicube.stream.mixing import between_cells
 from msicube.stream.options import Settings, StreamOptions, resolve
 from msicube.stream.plan import EpochPlan, check_lanes, check_samples, lanes_for, plan_epoch
 from msicube.stream.sampling import Draws, GroupSampler, Sampler, WeightedSampler
-from msicube.stream.selection import slide_groups
 
 if TYPE_CHECKING:
     from msicube.store import Study

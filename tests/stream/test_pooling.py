@@ -13,7 +13,7 @@ import msicube as mc
 from msicube.errors import MemoryLimitError, UsageError
 from msicube.store import Study
 from msicube.stream import SpectrumStream
-from msicube.stream.selection import POOL
+from msicube.stream.lookup import POOL
 
 
 @pytest.fixture(scope="module")

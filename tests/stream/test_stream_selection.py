@@ -14,8 +14,9 @@ from msicube.schema import MASK
 from msicube.simulate import simulate_msi
 from msicube.store import Study
 from msicube.store.masks import write_image
+from msicube.stream.lookup import select
 from msicube.stream.options import Source
-from msicube.stream.selection import PackedMask, Selection, select
+from msicube.stream.selection import PackedMask, Selection
 from msicube.tiling import Window
 
 
