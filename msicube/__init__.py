@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from msicube.conversion import convert, export, plan, rebin
+    from msicube.crossvalidation import Fold, folds
     from msicube.errors import MSICubeError
     from msicube.experiments import predict, report, train
-    from msicube.folds import Fold, folds
     from msicube.preprocess import (
         EMSC,
         PCA,
@@ -109,8 +109,8 @@ _HOMES = {
     "SpectrumStream": "msicube.stream",
     "on_device": "msicube.stream",
     "pool": "msicube.stream",
-    "Fold": "msicube.folds",
-    "folds": "msicube.folds",
+    "Fold": "msicube.crossvalidation",
+    "folds": "msicube.crossvalidation",
 }
 
 __all__ = [
