@@ -8,15 +8,15 @@ from msicube.bytesize import format_bytes
 from msicube.errors import MemoryLimitError
 
 MIB = 2**20
-#: Beside the first reading thread, three quarters of a budget hold samples, one quarter is for batches and further
-#: threads. Fixed, so that the size of a deck, and with it the order, does not depend on the number of threads.
-QUARTERS = 4
+#: Beside the first reading thread, all but this part of a budget holds samples; it is for batches and further threads.
+#: Fixed, so that the size of a deck, and with it the order, does not depend on the number of threads.
+PART = 8
 #: Bytes of one sample beside its values: where it is from, and its places in the deck and in memory.
 ROW_OVERHEAD = 3 * 8 + 2 * 8
 #: One batch with the training loop, one ready, one being put together.
 BATCHES_HELD = 3
 LEAST_CELLS_AHEAD = 2
-READ_AHEAD_SHARE = 8
+READ_AHEAD_SHARE = 16
 MAX_BATCHES_AHEAD = 8
 
 
@@ -122,7 +122,7 @@ def spend(
         It does not fit; the message has what is needed and what was given.
     """
     free = max(0, memory - demand.thread_bytes)
-    room = (free - free // QUARTERS) // demand.row_bytes
+    room = (free - free // PART) // demand.row_bytes
     base = demand.base_rows()
     ahead = max(LEAST_CELLS_AHEAD * demand.largest_cell, (room - base) // READ_AHEAD_SHARE)
     own = demand.of_rank(world_size)
@@ -136,14 +136,14 @@ def spend(
         least = demand.rows(deck)
     _check(memory, own, least, room)
     rows = max(own.rows(deck), min(own.rows(deck, ahead), room))
-    threads = min(threads, 1 + (free // QUARTERS - own.batch_bytes) // own.thread_bytes)
+    threads = min(threads, 1 + (free // PART - own.batch_bytes) // own.thread_bytes)
     n_bytes = rows * own.row_bytes + threads * own.thread_bytes + own.batch_bytes
     return Budget(deck, rows, ahead, threads, n_bytes)
 
 
 def _check(memory: int, demand: Demand, rows: int, room: int) -> None:
-    for_rows = -(-rows * demand.row_bytes * QUARTERS // (QUARTERS - 1)) + QUARTERS
-    for_batches = QUARTERS * demand.batch_bytes
+    for_rows = -(-rows * demand.row_bytes * PART // (PART - 1)) + PART
+    for_batches = PART * demand.batch_bytes
     if rows > room or demand.thread_bytes + for_batches > memory:
         needed = -(-(demand.thread_bytes + max(for_rows, for_batches)) // MIB)
         raise MemoryLimitError(
