@@ -256,6 +256,9 @@ def test_several_cubes_on_one_axis_are_slides_of_their_own(tmp_path: Path) -> No
     assert [reader.info.name for reader in open_sources(path)] == ["c_first", "c_second"]
     with pytest.raises(UsageError, match="c_first, c_second"):
         open_source(path)
+    assert open_source(path, cube="c_second").info.shape == (2, 3)
+    with pytest.raises(UsageError, match="holds no cube 'second': name one of c_first, c_second"):
+        open_source(path, cube="second")
 
 
 def test_axis_and_pixel_size_as_attributes(tmp_path: Path) -> None:
