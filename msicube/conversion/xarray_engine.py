@@ -142,6 +142,13 @@ class PerkinElmerBackend(SourceBackend):
     format, endings = "PerkinElmer", (".fsm",)
 
 
+class OmnicBackend(SourceBackend):
+    """The xarray engine ``omnic``."""
+
+    description = "Thermo OMNIC infrared maps, through msicube"
+    format = "OMNIC map"
+
+
 class OpusBackend(SourceBackend):
     """The xarray engine ``opus``."""
 
