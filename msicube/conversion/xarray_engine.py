@@ -32,7 +32,7 @@ class SourceBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
     format: ClassVar[str]
     #: Endings that are this format's alone, so that a file is known by its name.
     endings: ClassVar[tuple[str, ...]] = ()
-    open_dataset_parameters: ClassVar[tuple[str, ...]] = ("filename_or_obj", "drop_variables", "crop")
+    open_dataset_parameters: ClassVar[tuple[str, ...]] = ("filename_or_obj", "drop_variables", "crop", "cube")
 
     def open_dataset(  # type: ignore[override,unused-ignore]
         self,
@@ -40,6 +40,7 @@ class SourceBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
         *,
         drop_variables: str | Iterable[str] | None = None,
         crop: str | Range | None = None,
+        cube: str | None = None,
     ) -> xr.Dataset:
         """Open a source lazily.
 
@@ -51,15 +52,20 @@ class SourceBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
             Names to leave out.
         crop
             ``(lower, upper)`` or ``"lower:upper"``: the channels to keep, both ends included.
+        cube
+            Which one of several cubes in the file, by the name of the slide that it would become. None takes the only
+            one.
 
         Raises
         ------
+        UsageError
+            There are several cubes and none is named, or there is none of the name; the message has their names.
         UnknownFormat
             The file is not of this engine's format.
         CorruptSource
             The file contradicts itself or is damaged.
         """
-        return _dataset(self._open(filename_or_obj), AxisPlan(crop=_range(crop)), drop_variables)
+        return _dataset(self._open(filename_or_obj, cube), AxisPlan(crop=_range(crop)), drop_variables)
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return whether the name ends in a way that is this format's alone, in any case."""
@@ -68,12 +74,12 @@ class SourceBackend(BackendEntrypoint):  # type: ignore[misc,unused-ignore]
             and Path(filename_or_obj).suffix.lower() in self.endings
         )
 
-    def _open(self, filename: Any) -> CubeReader:
+    def _open(self, filename: Any, cube: str | None) -> CubeReader:
         if not isinstance(filename, str | os.PathLike):
             raise UsageError(
                 f"a source of the format {self.format} is opened by its path, found {type(filename).__name__}"
             )
-        return open_source(filename, format_name=self.format)
+        return open_source(filename, format_name=self.format, cube=cube)
 
 
 class ImzMLBackend(SourceBackend):
@@ -81,7 +87,7 @@ class ImzMLBackend(SourceBackend):
 
     description = "Mass-spectrometry images in imzML, through msicube"
     format, endings = "imzML", (".imzml",)
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "crop", "mz_axis")
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "crop", "cube", "mz_axis")
 
     def open_dataset(  # type: ignore[override,unused-ignore]
         self,
@@ -89,6 +95,7 @@ class ImzMLBackend(SourceBackend):
         *,
         drop_variables: str | Iterable[str] | None = None,
         crop: str | Range | None = None,
+        cube: str | None = None,
         mz_axis: str | None = None,
     ) -> xr.Dataset:
         """Open an imzML file lazily.
@@ -97,7 +104,7 @@ class ImzMLBackend(SourceBackend):
         ----------
         filename_or_obj
             The ``.imzML``, its ``.ibd`` beside it.
-        drop_variables, crop
+        drop_variables, crop, cube
             As for the other engines.
         mz_axis
             Axis law for a processed file; see :func:`msicube.convert`.
@@ -109,7 +116,7 @@ class ImzMLBackend(SourceBackend):
         CorruptSource
             The file contradicts itself or is damaged.
         """
-        reader = self._open(filename_or_obj)
+        reader = self._open(filename_or_obj, cube)
         plan = plan_axis({reader.info.name: (lambda: reader, reader.survey())}, mz_axis, None)
         return _dataset(reader, replace(plan, crop=_range(crop)), drop_variables)
 
@@ -133,6 +140,13 @@ class PerkinElmerBackend(SourceBackend):
 
     description = "PerkinElmer infrared images, through msicube"
     format, endings = "PerkinElmer", (".fsm",)
+
+
+class OmnicBackend(SourceBackend):
+    """The xarray engine ``omnic``."""
+
+    description = "Thermo OMNIC infrared maps, through msicube"
+    format = "OMNIC map"
 
 
 class OpusBackend(SourceBackend):

@@ -72,8 +72,9 @@ def open_source(
     on_error: OnError = "stop",
     index_cache: str | None = None,
     format_name: str | None = None,
+    cube: str | None = None,
 ) -> CubeReader:
-    """Open a source that holds one cube: its metadata and index are read, its spectra are not.
+    """Open one cube of a source: its metadata and index are read, its spectra are not.
 
     Parameters
     ----------
@@ -88,6 +89,9 @@ def open_source(
         without it the folder ``$XDG_CACHE_HOME/msicube``.
     format_name
         Only this one of :data:`FORMATS`, by its name; None asks them all.
+    cube
+        Which one of several cubes, by the name that its slide gets in a conversion, such as ``"<file>_b1"``. None takes
+        the only one.
 
     Returns
     -------
@@ -101,13 +105,19 @@ def open_source(
     CorruptSource
         The file contradicts itself or is damaged.
     UsageError
-        The file is a stack of several planes; :func:`open_sources` opens them all.
+        There are several cubes and none is named, or there is none of the name; the message has their names.
+        :func:`open_sources` opens them all.
     """
     readers = open_sources(path, on_error=on_error, index_cache=index_cache, format_name=format_name)
+    names = ", ".join(reader.info.name for reader in readers)
+    if cube is not None:
+        chosen = next((reader for reader in readers if reader.info.name == cube), None)
+        if chosen is None:
+            raise UsageError(f"{path} holds no cube {cube!r}: name one of {names}")
+        return chosen
     if len(readers) > 1:
-        names = ", ".join(reader.info.name for reader in readers)
         raise UsageError(
-            f"{path} is a stack of {len(readers)} planes ({names}): open_sources opens one reader for each"
+            f"{path} holds {len(readers)} cubes ({names}): name one with cube=, or open all with open_sources"
         )
     return readers[0]
 

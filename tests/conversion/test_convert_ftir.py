@@ -21,7 +21,7 @@ from processed_helpers import write_processed
 
 import msicube as mc
 from msicube.conversion import plan
-from msicube.conversion.xarray_engine import AgilentBackend, EnviBackend, ImzMLBackend
+from msicube.conversion.xarray_engine import AgilentBackend, EnviBackend, ImzMLBackend, MatlabBackend
 from msicube.errors import AxisMismatch, CorruptSource, SlideExists, UnknownFormat, UsageError
 from msicube.readers import open_source
 from msicube.readers.agilent.spectra import AgilentSpectra
@@ -109,6 +109,20 @@ def test_engines_take_their_own_format_only(tmp_path: Path, simulation: Simulati
     assert axis is not None
     lazy = xr.open_dataset(imzml, engine=ImzMLBackend, crop=(axis[20], axis[29]))
     np.testing.assert_array_equal(lazy.mz, axis[20:30])
+
+
+def test_one_of_several_cubes_is_named(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "ftir/matlab/cytospec.mat"
+    mc.convert(source, tmp_path / "s.zarr")
+    study = mc.open_study(tmp_path / "s.zarr")
+    assert list(study) == ["cytospec_b1", "cytospec_b2"]
+    for name in study:
+        with xr.open_dataset(source, engine=MatlabBackend, cube=name) as lazy:
+            np.testing.assert_array_equal(lazy.intensity, study[name].intensity)
+            assert lazy.attrs["source"]["block"] == study[name].attrs["source"]["block"]
+    for wrong in (None, "cytospec"):
+        with pytest.raises(UsageError, match="cytospec_b1, cytospec_b2"):
+            xr.open_dataset(source, engine=MatlabBackend, cube=wrong)
 
 
 def test_missing_tiles_are_nan_masked_reported_and_never_streamed(tmp_path: Path) -> None:

@@ -147,6 +147,68 @@ def hdf5(
     return path
 
 
+def omnic(
+    values: NDArray[Any],
+    x: NDArray[Any],
+    y: NDArray[Any],
+    *,
+    classic: bool = False,
+    ends: tuple[float, float] = (AXIS[-1], AXIS[0]),
+    units: int = 1,
+    points: int | None = None,
+    without: tuple[int, ...] = (),
+    series: int = 1,
+) -> bytes:
+    """Return an OMNIC map of spectra and stage positions in the order of the file, as ftir_map documents the layout.
+
+    ``ends`` are the first and last value of the axis in ``units`` (1 is cm-1), ``points`` the number that the header
+    tells, ``without`` the keys of blocks to leave out.
+    """
+    header = struct.pack("<4I2f", 0, points or values.shape[1], units, 17, ends[1], ends[0]).ljust(140, b"\0")
+    spectra = values.astype("<f4")
+    heads = [
+        struct.pack("<2I8x", 0, 100 * i) + f"Spectrum {i + 1} of {len(x)}".encode().ljust(80, b"\0")
+        for i in range(len(x))
+    ]
+    positions = struct.pack("<3H", len(x), 2, 0) + np.column_stack([x, y]).astype("<f4").tobytes()
+    background = np.full(values.shape[1], 7, "<f4").tobytes()
+    blocks = [(0x02, 0, header), (0x03, 0, background), (0x02, 1, header), (0x1B, 1, b"history\0")]
+    if classic:
+        for i, (head, spectrum) in enumerate(zip(heads, spectra, strict=True), 1):
+            blocks += [(0x94, i, head), (0x03, i, spectrum.tobytes())]
+    else:
+        records = [head + bytes(4) + row.tobytes() for head, row in zip(heads, spectra, strict=True)]
+        blocks += [(0x12D, 0, header + bytes(56) + b"".join(records))] * series
+    blocks.append((0x06, 1, positions))
+    blocks = [block for block in blocks if block[0] not in without]
+    magic, entry = (b"Spectral Data File", "<HIIIH") if classic else (b"Spectral Exte File", "<HQIII")
+    at = 0x130 + struct.calcsize(entry) * len(blocks)
+    directory = b""
+    for key, index, content in blocks:
+        directory += struct.pack(entry, key, at, len(content), index, 0)
+        at += len(content)
+    first = magic.ljust(0x1E, b"\0") + b"a map"
+    first = first.ljust(0x126, b"\0") + struct.pack("<HI", len(blocks), 3_900_000_000)
+    return first.ljust(0x130, b"\0") + directory + b"".join(content for _, _, content in blocks)
+
+
+def omnic_grid(values: NDArray[Any], *, order: str = "", **options: Any) -> bytes:
+    """Return a map of a cube from the top left, 10 micrometre from column to column and 25 from row to row.
+
+    ``order`` says how the file goes through it: by rows from the top, or ``"up"``, or in a ``"meander"``.
+    """
+    ny, nx = values.shape[:2]
+    numbers = np.arange(ny * nx).reshape(ny, nx)
+    if order == "meander":
+        numbers[1::2] = numbers[1::2, ::-1]
+    if order == "up":
+        numbers = numbers[::-1]
+    row, column = np.divmod(numbers.ravel(), nx)
+    return omnic(
+        values[row, column], 12_345.6 + 10 * column.astype(float), 500 - 25 * row.astype(float), **options
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """A file that can be written, and the cube that is in it.
@@ -218,6 +280,11 @@ CASES: dict[str, Case] = {
     "npz": Case(_npz(False, _TURNED), _A),
     "npz packed": Case(_npz(True, _TURNED), _A),
     "npz fortran": Case(_npz(True, np.asfortranarray(_TURNED)), _A),
+    "omnic": Case(_written("c.map", lambda: omnic_grid(_TURNED, order="up")), _A),
+    "omnic meander": Case(
+        _written("c.map", lambda: omnic_grid(_A, order="meander", ends=(AXIS[0], AXIS[-1]))), _A
+    ),
+    "omnic classic": Case(_written("c.map", lambda: omnic_grid(_TURNED, classic=True)), _A),
     "npy": Case(_npy(_TURNED.astype(">f4")), _A),
     "npy fortran": Case(_npy(np.asfortranarray(_TURNED)), _A),
 }

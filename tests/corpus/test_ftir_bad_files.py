@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from ftir_files import AXIS, CASES, cube, cytospec, envi, fsm, hdf5
+from ftir_files import AXIS, CASES, cube, cytospec, envi, fsm, hdf5, omnic, omnic_grid
 
 from msicube.errors import AxisRequired, CorruptSource, MSICubeError, UnknownFormat, UsageError
 from msicube.readers import open_source, open_sources
@@ -211,10 +211,85 @@ BAD: dict[str, Bad] = {
         r"cannot read the axis .*c\.wavenumber\.txt",
     ),
     "opus: short": (lambda d: written(d / "c.0", b"\n\n\xfe\xfe"), CorruptSource, "damaged"),
-    "omnic": (
+    "omnic: head only": (
         lambda d: written(d / "c.map", b"Spectral Data File\r\n"),
+        CorruptSource,
+        "cannot be read as a map of OMNIC .* copy it again",
+    ),
+    "omnic: short": (
+        lambda d: shorter(CASES["omnic"].write(d)),
+        CorruptSource,
+        "points past the end of the file",
+    ),
+    "omnic: interferograms": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, units=2)),
         UnknownFormat,
-        "export it from OMNIC as an ENVI image",
+        "in data points, expected cm-1",
+    ),
+    "omnic: units": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, units=3)),
+        UnknownFormat,
+        r"unknown \(code 3\), expected cm-1",
+    ),
+    "omnic: axis": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, ends=(900, 900))),
+        CorruptSource,
+        "strictly ascending",
+    ),
+    "omnic: points": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, points=8)),
+        CorruptSource,
+        "132 for each spectrum of 8 points",
+    ),
+    "omnic: points classic": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, points=8, classic=True)),
+        CorruptSource,
+        r"spectrum 1 \(from 1\) has 36 bytes, 8 points need 32",
+    ),
+    "omnic: many points": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, points=2**32 - 1)),
+        CorruptSource,
+        "do not fit into a file of",
+    ),
+    "omnic: no header": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, without=(0x02,))),
+        CorruptSource,
+        "no header of its spectra",
+    ),
+    "omnic: no spectra": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, without=(0x12D,))),
+        UnknownFormat,
+        "holds no spectra",
+    ),
+    "omnic: no spectra classic": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, classic=True, without=(0x03,))),
+        UnknownFormat,
+        "holds no spectra",
+    ),
+    "omnic: no positions": (
+        lambda d: written(d / "c.map", omnic_grid(VALUES, without=(0x06,))),
+        CorruptSource,
+        "12 spectra and positions of none",
+    ),
+    "omnic: positions": (
+        lambda d: written(d / "c.map", omnic(VALUES[0], [0, 1, np.nan], [0, 1, 2])),
+        CorruptSource,
+        "not finite",
+    ),
+    "omnic: scattered": (
+        lambda d: written(d / "c.map", omnic(VALUES[:, 0], [0, 10, 17, 30], [0, 9, 2, 5])),
+        UnknownFormat,
+        "4 spectra are scattered over 30 x 9 micrometre, expected a grid",
+    ),
+    "omnic: one place": (
+        lambda d: written(d / "c.map", omnic(VALUES[0], [1, 1, 1], [2, 2, 2])),
+        UnknownFormat,
+        "scattered over 0 x 0",
+    ),
+    "omnic: twice on a line": (
+        lambda d: written(d / "c.map", omnic(VALUES[0], [1, 9, 9], [2, 2, 2])),
+        UnknownFormat,
+        "scattered over 8 x 0",
     ),
     "source map": (lambda d: written(d / "c.map", b"{}"), UnknownFormat, "no reader takes"),
 }
@@ -256,6 +331,9 @@ def test_several_cubes_on_one_axis_are_slides_of_their_own(tmp_path: Path) -> No
     assert [reader.info.name for reader in open_sources(path)] == ["c_first", "c_second"]
     with pytest.raises(UsageError, match="c_first, c_second"):
         open_source(path)
+    assert open_source(path, cube="c_second").info.shape == (2, 3)
+    with pytest.raises(UsageError, match="holds no cube 'second': name one of c_first, c_second"):
+        open_source(path, cube="second")
 
 
 def test_axis_and_pixel_size_as_attributes(tmp_path: Path) -> None:

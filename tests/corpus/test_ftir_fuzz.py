@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ftir_map
 import h5py
 import numpy as np
 import pytest
@@ -94,6 +95,13 @@ def by_numpy(path: Path) -> NDArray[Any]:
     return loaded if isinstance(loaded, np.ndarray) else loaded["cube"]
 
 
+def by_omnic(path: Path) -> NDArray[Any]:
+    """Read a map as its library does, whole; ``agrees`` takes the channels in the order of the file."""
+    found = ftir_map.read_omnic(path)
+    turned = found.collection.first_x > found.collection.last_x
+    return found.spectra_grid()[::-1, :, :: -1 if turned else 1]
+
+
 ORACLES: dict[str, Callable[[Path], NDArray[Any]]] = {
     "fsm": by_fsm,
     "envi": by_envi,
@@ -105,6 +113,8 @@ ORACLES: dict[str, Callable[[Path], NDArray[Any]]] = {
     "npz": by_numpy,
     "npz packed": by_numpy,
     "npy": by_numpy,
+    "omnic": by_omnic,
+    "omnic classic": by_omnic,
 }
 
 

@@ -207,12 +207,14 @@ def test_an_opus_image_that_is_none(
         open_source(opus_image(image))
 
 
-@pytest.mark.parametrize(("ending", "module"), [(".h5", "h5py"), (".0", "brukeropus.file.block")])
+@pytest.mark.parametrize(
+    ("ending", "module"), [(".h5", "h5py"), (".0", "brukeropus.file.block"), (".map", "ftir_map.omnic")]
+)
 def test_what_is_not_installed_is_named(
     ending: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / f"c{ending}"
-    path.write_bytes(b"\n\n\xfe\xfe")
+    path.write_bytes(b"Spectral Exte File" if ending == ".map" else b"\n\n\xfe\xfe")
     with pytest.raises(MissingDependency, match="pip install"):
         open_source(path)

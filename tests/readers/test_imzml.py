@@ -305,7 +305,7 @@ def test_a_stack_has_one_reader_for_each_plane(pair: Path) -> None:
     half = text.count("</scan>") // 2
     text = text.replace("</scan>", z.format(2), half).replace("\n</scan>", "\n" + z.format(5))
     pair.write_text(text, encoding="ISO-8859-1")
-    with pytest.raises(UsageError, match="stack of 2 planes"):
+    with pytest.raises(UsageError, match="holds 2 cubes"):
         open_source(pair)
     readers = open_sources(pair)
     assert [reader.info.name for reader in readers] == [f"{pair.stem}_z2", f"{pair.stem}_z5"]
