@@ -10,7 +10,21 @@ from pathlib import Path
 
 import click
 
-CASES = ("chain", "codecs", "emsc", "ftir", "imzml", "imzml10", "index", "pca", "pride", "stream")
+CASES = (
+    "chain",
+    "chain10",
+    "codecs",
+    "emsc",
+    "ftir",
+    "ftir_chain",
+    "ftir_chain10",
+    "imzml",
+    "imzml10",
+    "index",
+    "pca",
+    "pride",
+    "stream",
+)
 
 
 def case(name: str) -> Callable[[Path], None]:

@@ -14,7 +14,10 @@ from msicube.cli.common import Reporter, say, scheduler_option, workers_option
 @click.option(
     "--slide", "slides", multiple=True, help="Fit on this slide; may be repeated.  [default: training slides]"
 )
-@click.option("--where", help="Fit inside this mask, or an expression such as 'tissue & ~dead'.")
+@click.option(
+    "--where",
+    help="Fit inside this mask, or an expression such as 'tissue & ~dead'.  [default: the recipe's, or all pixels]",
+)
 @click.option("--allow-test", is_flag=True, help="Also take slides whose split is test.")
 @click.option(
     "--add-slides", is_flag=True, help="Let steps that work by slide also learn of all other slides."
@@ -64,7 +67,7 @@ def command(
         pipeline.fit(
             opened,
             slides=list(slides) or None,
-            where=where,
+            where=where or section.where,
             allow_test=allow_test,
             cache=cache,
             scheduler=scheduler,

@@ -213,7 +213,8 @@ def prepare_features(
             recipe, own, pipeline, None, f"Saved in the study as '{name}', computed while streaming."
         )
     pipeline = build_pipeline(recipe.pipeline)
-    pipeline.fit(own, slides=split.train, scheduler=scheduler, progress=progress)
+    where = recipe.pipeline.where
+    pipeline.fit(own, slides=split.train, where=where, scheduler=scheduler, progress=progress)
     pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
     return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

@@ -29,10 +29,13 @@ def check_saved(pipeline: Pipeline, section: PipelineSection, *, train: Sequence
         raise RecipeError(
             f"pipeline '{section.name}' in {study.path} has the steps {saved}, the recipe has {wanted}: {remedy}"
         )
-    if pipeline.where_ is not None:
+    if pipeline.where_ != section.where:
+        found, asked = (
+            "on all pixels" if where is None else f"where {where!r}"
+            for where in (pipeline.where_, section.where)
+        )
         raise RecipeError(
-            f"pipeline '{section.name}' in {study.path} was fitted where {pipeline.where_!r}, the recipe takes all "
-            f"pixels: {remedy}"
+            f"pipeline '{section.name}' in {study.path} was fitted {found}, the recipe fits {asked}: {remedy}"
         )
     more, less = sorted(set(pipeline.slides_) - set(train)), sorted(set(train) - set(pipeline.slides_))
     if more or less:

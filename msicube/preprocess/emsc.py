@@ -15,12 +15,13 @@ from msicube.preprocess.chain import Chain
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.emsc_arguments import check_matrix, checked_spectra, fit_weights, spectral_axis
 from msicube.preprocess.emsc_details import Coefficients, details_of
+from msicube.preprocess.emsc_interferents import mean_and_components, require_spectra
 from msicube.preprocess.emsc_kernel import LeastSquares, Scaling, Subtraction
 from msicube.preprocess.emsc_model import FloatArray, Terms, solve
 from msicube.preprocess.emsc_statistics import ResidualSums, WithinGroups, principal_components
 from msicube.preprocess.lazy import Mapped, transform_any
-from msicube.preprocess.moments import ClassMoments
-from msicube.preprocess.request import Request, moments
+from msicube.preprocess.moments import ClassMoments, Covariance
+from msicube.preprocess.request import Request, covariance, moments
 
 
 class EMSC(Step):
@@ -45,7 +46,12 @@ class EMSC(Step):
     constituents
         ``(n, n_channels)``: spectra that are modelled and kept, as for an analyte.
     interferents
-        ``(n, n_channels)``: spectra that are modelled and removed. ``InterferentModel`` learns them from a mask.
+        ``(n, n_channels)``: spectra that are modelled and removed. Or the name of a mask of the study or dataset that
+        is fitted on, such as ``"paraffin"``, or an expression of masks: the mean and the principal components of its
+        spectra, in the slides of the fit, whatever the fit's own ``where``. ``InterferentModel`` learns the same by
+        itself.
+    n_interferents
+        How many principal components beside the mean, where ``interferents`` names a mask.
     replicates
         Column of the study's samples table that names the group of each slide, such as ``"patient"``, within which
         spectra differ by nothing of interest (for an array or a dataset the groups are the ``y`` of ``fit``). The
@@ -94,8 +100,8 @@ class EMSC(Step):
     corrected like any other, which turns it upside down. A NaN or an infinity in a channel of weight 0 stays there and
     does no harm; elsewhere it makes the whole spectrum NaN. A channel that is constant is a channel like any other.
 
-    Fitting takes one pass for the mean, another for good spectra, another for replicates, and none for a given
-    reference without replicates.
+    Fitting takes one pass for the mean, another for interferents of a mask, another for good spectra, another for
+    replicates, and none for a given reference without these.
 
     References
     ----------
@@ -129,6 +135,7 @@ class EMSC(Step):
     rank_: int
     unsupported_: list[str]
     n_good_: int | None
+    _interferents: FloatArray | None
     n_spectra_: int | None
     n_nonfinite_: int | None
 
@@ -141,6 +148,7 @@ class EMSC(Step):
         good_share: float = 0.5,
         constituents: Any = None,
         interferents: Any = None,
+        n_interferents: int = 3,
         replicates: str | None = None,
         n_replicate_components: int = 3,
         weights: Any = None,
@@ -153,6 +161,7 @@ class EMSC(Step):
         self.good_share = good_share
         self.constituents = constituents
         self.interferents = interferents
+        self.n_interferents = n_interferents
         self.replicates = replicates
         self.n_replicate_components = n_replicate_components
         self.weights = weights
@@ -179,6 +188,12 @@ class EMSC(Step):
                 raise UsageError(
                     f"EMSC(n_replicate_components={self.n_replicate_components}): between 1 and {n_channels} channels"
                 )
+        if isinstance(self.interferents, str):
+            check_matrix(n_channels, "EMSC(interferents=...)")
+            if not 0 <= self.n_interferents < n_channels:
+                raise UsageError(
+                    f"EMSC(n_interferents={self.n_interferents}): 0 or more, and fewer than {n_channels} channels"
+                )
         self._given("reference", n_channels)
         self._given("constituents", n_channels)
         self._given("interferents", n_channels)
@@ -193,11 +208,15 @@ class EMSC(Step):
         self.weights_ = fit_weights(self.weights, self.excluded, axis, channels.n)
         self._polynomial = Terms.polynomial(axis, self.degree, channels.n)
         self.n_good_ = self.n_spectra_ = self.n_nonfinite_ = None
+        named = isinstance(self.interferents, str)
+        self._interferents = None if named else self._given("interferents", channels.n)
         given = self._given("reference", channels.n)
         if len(given):
-            self._build(given[0])
-            if self.replicates is None:
-                self._solved.warn()
+            self.reference_ = given[0]
+            if not named:
+                self._build()
+                if self.replicates is None:
+                    self._solved.warn()
 
     @property
     def classes_by(self) -> str | None:
@@ -208,24 +227,30 @@ class EMSC(Step):
         """Ask for the mean of the spectra, for the differences between replicates, or for nothing."""
         if self.reference is None or isinstance(self.reference, str):
             return moments(self.replicates)
+        if isinstance(self.interferents, str):
+            return covariance(where=self.interferents)
         return None if self.replicates is None else self._within_groups()
 
     def learn(self, statistic: Any) -> Request | None:
-        """Learn the reference, then the differences between replicates; return what is needed next."""
-        if self.n_spectra_ is None:
+        """Learn reference, interferents, good spectra and replicates, in this order; return what is needed next."""
+        if isinstance(statistic, Covariance):
+            self._learn_interferents(statistic)
+        elif self.n_spectra_ is None:
             learn_counts(self, statistic)
-        following = None if self.replicates is None else self._within_groups
         if isinstance(statistic, ClassMoments):
-            self._build(statistic.total().mean)
-            following = self._good_spectra if self.reference == "good" else following
+            self.reference_ = statistic.total().mean
         elif isinstance(statistic, ResidualSums):
-            reference, self.n_good_ = statistic.best(self.good_share)
-            self._build(reference)
-        else:
+            self.reference_, self.n_good_ = statistic.best(self.good_share)
+        if self._interferents is None:
+            return covariance(where=self.interferents)
+        if isinstance(statistic, WithinGroups):
             self._learn_replicates(statistic)
-            following = None
-        if following is not None:
-            return following()
+        else:
+            self._build()
+            if isinstance(self.reference, str) and self.reference == "good" and self.n_good_ is None:
+                return self._good_spectra()
+            if self.replicates is not None:
+                return self._within_groups()
         self._solved.warn()
         return None
 
@@ -275,17 +300,18 @@ class EMSC(Step):
         self._scaling = Scaling(self._least_squares(self._removed()))
         self.seal()
 
-    def _build(self, reference: FloatArray, replicates: FloatArray | None = None) -> None:
-        """Solve the model for a reference, and with the spectra that tell replicates apart."""
+    def _build(self, replicates: FloatArray | None = None) -> None:
+        """Solve the model for what was learned so far, and with the spectra that tell replicates apart."""
+        assert self._interferents is not None
+        reference = self.reference_
         n_channels = len(reference)
         terms = Terms(("reference",), reference[None])
         terms += Terms.numbered("constituent", self._given("constituents", n_channels))
         terms += self._polynomial
-        terms += Terms.numbered("interferent", self._given("interferents", n_channels))
+        terms += Terms.numbered("interferent", self._interferents)
         if replicates is not None:
             terms += Terms.numbered("replicate", replicates)
         self._solved = solved = solve(terms, self.weights_)
-        self.reference_ = reference
         self.model_ = np.ascontiguousarray(terms.spectra.T)
         self.pseudo_inverse_ = solved.inverse
         self.term_names_ = list(terms.names)
@@ -303,7 +329,13 @@ class EMSC(Step):
                 f"on more spectra of a group"
             )
         _, components = principal_components(statistic.scatter(), self.n_replicate_components)
-        self._build(self.reference_, components)
+        self._build(components)
+
+    def _learn_interferents(self, statistic: Covariance) -> None:
+        """Take the mean and the leading components of a mask's spectra as interferents."""
+        what = f"EMSC(interferents={self.interferents!r}, n_interferents={self.n_interferents})"
+        require_spectra(statistic, self.n_interferents, what)
+        self._interferents, _ = mean_and_components(statistic, self.n_interferents)
 
     def _good_spectra(self) -> Request:
         """Ask for the mean of the spectra that the model so far fits well."""
@@ -312,7 +344,9 @@ class EMSC(Step):
 
     def _within_groups(self) -> Request:
         """Ask for the differences between replicates, corrected by the model so far."""
-        measure = partial(WithinGroups.from_block, correction=self._scaling)
+        # Also asked for while a step before this one is fitted, to see whether they can share a pass.
+        correction: Any = self.__dict__.get("_scaling")
+        measure = partial(WithinGroups.from_block, correction=correction)
         return Request("covariance within groups", measure, self.replicates, quadratic=True)
 
     def _given(self, name: str, n_channels: int) -> FloatArray:

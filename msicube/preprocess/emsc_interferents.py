@@ -79,16 +79,11 @@ class InterferentModel(Step):
 
     def learn(self, statistic: Covariance) -> None:
         """Decompose the covariance."""
-        if statistic.n <= self.n_components:
-            raise UsageError(
-                f"InterferentModel(n_components={self.n_components}) of {statistic.n} finite spectra: at least "
-                f"{self.n_components + 1} are needed"
-            )
+        require_spectra(statistic, self.n_components, f"InterferentModel(n_components={self.n_components})")
         learn_counts(self, statistic)
-        variance, components = principal_components(statistic.scatter, self.n_components)
+        self.spectra_, variance = mean_and_components(statistic, self.n_components)
         total = float(np.trace(statistic.scatter))
         self.explained_variance_ratio_ = variance / total if total > 0 else 0 * variance
-        self.spectra_ = np.concatenate([statistic.mean[None], components])
         self._subtraction = self._projection()
 
     def kernel(
@@ -114,3 +109,15 @@ class InterferentModel(Step):
         unit = self.spectra_ / np.where(norms > 0, norms, 1)
         inverse: FloatArray = np.linalg.pinv(unit.T).astype(np.float64, copy=False)
         return Subtraction(LeastSquares(inverse, unit))
+
+
+def require_spectra(statistic: Covariance, n_components: int, what: str) -> None:
+    """Check that a covariance is of more spectra than components are taken from it."""
+    if statistic.n <= n_components:
+        raise UsageError(f"{what} of {statistic.n} finite spectra: at least {n_components + 1} are needed")
+
+
+def mean_and_components(statistic: Covariance, n_components: int) -> tuple[FloatArray, FloatArray]:
+    """Return the mean and the leading components of spectra, ``(n_components + 1, channel)``, and the variances."""
+    variance, components = principal_components(statistic.scatter, n_components)
+    return np.concatenate([statistic.mean[None], components]), variance

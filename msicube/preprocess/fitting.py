@@ -124,9 +124,10 @@ def fit_steps(
             if known is None or not known.request.covers(request):
                 chain = chain_of(steps[:number], source.channels.n, before=step)
                 wanted = _shared(request, steps[number:], channels)
-                kept = kept_of_pass(source, chain, wanted) if wants_cache(cache) else None
+                data = _asked(source, wanted)
+                kept = kept_of_pass(data, chain, wanted) if wants_cache(cache) else None
                 tally = run_pass(
-                    source,
+                    data,
                     chain,
                     wanted,
                     kept=kept,
@@ -135,7 +136,7 @@ def fit_steps(
                     progress=progress,
                     label=f"pass {len(passes) + 1}: {wanted}",
                 )
-                known = _Known(wanted, _statistic(tally, source))
+                known = _Known(wanted, _statistic(tally, data))
                 passes.append(_record(known, step, channels, kept))
                 _note_irregular(chain, tally)
                 if kept is not None:
@@ -173,6 +174,7 @@ def fit_more(
         source.classes(
             request.by
         )  # each spectrum has one; whether they suffice shows with those of all parts
+    source = _asked(source, request)
     chain = chain_of([], source.channels.n)
     kept = kept_of_pass(source, chain, request) if wants_cache(cache) else None
     tally = run_pass(
@@ -224,6 +226,11 @@ def _shared(request: Request, steps: Sequence[Step], channels: Channels) -> Requ
         later = following.request()
         request = (request if later is None else request.join(later)) or request
     return request
+
+
+def _asked(source: Source, request: Request) -> Source:
+    """Return the spectra that a request is about."""
+    return source if request.where is None else source.inside(request.where)
 
 
 def _statistic(tally: Tally, source: Source) -> Statistic:

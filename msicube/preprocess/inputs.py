@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from msicube.tiling import Window
 
 if TYPE_CHECKING:
     import dask.array as da
+    import xarray as xr
 
 #: Bytes of an array in memory that one task processes.
 PIECE_BYTES = 64 * 2**20
@@ -72,7 +73,7 @@ def source_of(
         cube, mask = dataset_cube(X), dataset_mask(X)
         if where is not None:
             mask = mask & np.asarray(dataset_where(X, where))
-        return DatasetSource(dataset_channels(X), cube, mask, _given_classes(y, mask.shape), _text(where))
+        return DatasetSource(dataset_channels(X), cube, mask, _given_classes(y, mask.shape), _text(where), X)
     values = as_spectra(X)
     inside = None if where is None else array_where(where, (len(values),))
     return ArraySource(values, _given_classes(y, (len(values),)), inside)
@@ -120,6 +121,13 @@ class ArraySource:
         """Return the classes in ``y`` of the spectra that are fitted on."""
         return _classes_in(self.labels, self.mask)
 
+    def inside(self, where: str) -> ArraySource:
+        """Refuse: the rows of an array have no names."""
+        raise UsageError(
+            f"a step asks for the spectra of the mask {where!r}, and X is an array, which has no masks: fit on a study "
+            f"or a dataset that has it, or give the step what it would learn from it"
+        )
+
     def pieces(self, by: str | None) -> Iterator[SlidePieces]:
         """Yield runs of rows."""
         rows = max(1, PIECE_BYTES // (self.values.shape[1] * self.values.dtype.itemsize))
@@ -149,6 +157,8 @@ class DatasetSource:
         ``(y, x)`` classes, or None.
     where
         What the mask is called, beside ``acquired``.
+    dataset
+        Which has other masks; None where there are none.
     """
 
     channels: Channels
@@ -156,6 +166,7 @@ class DatasetSource:
     mask: NDArray[np.bool_]
     labels: NDArray[Any] | None
     where: str | None = None
+    dataset: xr.Dataset | None = None
 
     @property
     def slides(self) -> list[str]:
@@ -170,6 +181,12 @@ class DatasetSource:
     def classes(self, by: str) -> list[Any]:
         """Return the classes in ``y`` of the pixels that are fitted on."""
         return _classes_in(self.labels, self.mask)
+
+    def inside(self, where: str) -> DatasetSource:
+        """Return the pixels of a boolean variable of the same dataset."""
+        assert self.dataset is not None
+        mask = dataset_mask(self.dataset) & np.asarray(dataset_where(self.dataset, where))
+        return replace(self, mask=mask, where=where)
 
     def pieces(self, by: str | None) -> Iterator[SlidePieces]:
         """Yield the chunks."""

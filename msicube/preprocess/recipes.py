@@ -31,15 +31,23 @@ class PipelineSection:
     steps
         In order, as tables such as ``{ step = "SelectChannels", k = 100, by = "label" }``.
     name
-        A fitted pipeline of this name in the study is used if its steps and its slides are the recipe's.
+        A fitted pipeline of this name in the study is used if its steps, its slides and its pixels are the recipe's.
+    where
+        Which spectra it is fitted on: a mask, or an expression such as ``"tissue & ~dead"``; all by default.
     """
 
     steps: tuple[StepTable, ...]
     name: str = "pipeline"
+    where: str | None = None
 
     def table(self) -> dict[str, Any]:
         """Return the section as TOML holds it; :func:`parse_pipeline` takes it back."""
-        return {"name": self.name, "steps": [{"step": one.step, **one.parameters} for one in self.steps]}
+        where = {} if self.where is None else {"where": self.where}
+        return {
+            "name": self.name,
+            **where,
+            "steps": [{"step": one.step, **one.parameters} for one in self.steps],
+        }
 
 
 def parse_pipeline(table: Any) -> PipelineSection:

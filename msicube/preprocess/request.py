@@ -35,16 +35,20 @@ class Request:
         :data:`SLIDE`, where it is needed for each slide.
     quadratic
         Whether the statistic's size grows with the square of the channels.
+    where
+        A mask by name or expression: the statistic is of its spectra, whatever those of the fit are. None for those of
+        the fit.
     """
 
     kind: str
     measure: Callable[[Any, Any], Statistic]
     by: str | None = None
     quadratic: bool = False
+    where: str | None = None
 
     def join(self, other: Request) -> Request | None:
         """Return the request that answers both, or None where that takes two passes."""
-        if (self.kind, self.measure) != (other.kind, other.measure):
+        if (self.kind, self.measure, self.where) != (other.kind, other.measure, other.where):
             return None
         if None not in (self.by, other.by) and self.by != other.by:
             return None
@@ -62,7 +66,8 @@ class Request:
         return max(rows, MIN_ROWS)
 
     def __str__(self) -> str:
-        return f"{self.kind} by {self.by}" if self.by else self.kind
+        text = f"{self.kind} by {self.by}" if self.by else self.kind
+        return text if self.where is None else f"{text} inside {self.where}"
 
 
 def moments(by: str | None = None) -> Request:
@@ -70,7 +75,7 @@ def moments(by: str | None = None) -> Request:
     return Request("moments", ClassMoments.from_block, by)
 
 
-def covariance(*, exactly: bool = False) -> Request:
+def covariance(*, exactly: bool = False, where: str | None = None) -> Request:
     """Ask for the covariance of the channels, multiplied in float64 where ``exactly`` is said."""
     measure = Covariance.from_block_exactly if exactly else Covariance.from_block
-    return Request("covariance", measure, quadratic=True)
+    return Request("covariance", measure, quadratic=True, where=where)

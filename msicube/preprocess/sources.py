@@ -134,6 +134,15 @@ class Source(Protocol):
             A label is missing.
         """
 
+    def inside(self, where: str) -> Source:
+        """Return the spectra of a mask of the same data, which need not be among those that are fitted on.
+
+        Raises
+        ------
+        UsageError
+            The data have no masks by name.
+        """
+
     def pieces(self, by: str | None) -> Iterator[SlidePieces]:
         """Yield the pieces of each slide, labelled with the classes of ``by`` where it is given."""
 

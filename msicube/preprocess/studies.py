@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -78,6 +78,10 @@ class StudySource:
             return {}
         read = partial(mask_digest, self.study, self.where)
         return dict(zip(self.slides, self._spread(read), strict=True))
+
+    def inside(self, where: str) -> StudySource:
+        """Return the pixels of a mask, or of an expression, of the same slides."""
+        return replace(self, where=where)
 
     def classes(self, by: str) -> list[Any]:
         """Return the classes in a column of the samples table."""

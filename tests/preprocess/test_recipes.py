@@ -72,6 +72,15 @@ def test_what_is_wrong_is_named(table: Any, message: str) -> None:
         parse_pipeline(table)
 
 
+def test_a_recipe_says_where() -> None:
+    section = parse_pipeline({"where": "tissue & ~dead", "steps": [{"step": "Log1p"}]})
+    assert section.where == "tissue & ~dead"
+    assert parse_pipeline(section.table()) == section
+    assert "where" not in parse_pipeline({"steps": [{"step": "Log1p"}]}).table()
+    with pytest.raises(RecipeError, match=r"\[pipeline\] where = 3 is of type int"):
+        parse_pipeline({"where": 3, "steps": [{"step": "Log1p"}]})
+
+
 def test_what_the_data_decide_is_left_to_the_fit() -> None:
     pipeline = build_pipeline(parse_pipeline({"steps": [{"step": "PCA", "n_components": 0}]}))
     with pytest.raises(UsageError, match="choose between 1 and"):
