@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
+    from msicube.experiments.comparison import Comparison, compare
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from msicube.experiments.training import TrainingEvent, train
 
 _HOMES = {
+    "Comparison": "comparison",
+    "compare": "comparison",
     "Recipe": "recipe",
     "builtin_recipes": "recipe_files",
     "load_recipe": "recipe_files",
@@ -37,10 +40,12 @@ _NEEDS = {
 }
 
 __all__ = [
+    "Comparison",
     "Recipe",
     "Run",
     "TrainingEvent",
     "builtin_recipes",
+    "compare",
     "load_recipe",
     "open_run",
     "parse_overrides",

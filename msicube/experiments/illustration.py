@@ -18,6 +18,7 @@ from msicube.experiments.figures import (
     ion_image_figure,
     patch_figure,
     probability_figure,
+    reliability_figure,
     roc_figure,
     save_figure,
     training_figure,
@@ -65,6 +66,13 @@ FIGURES_OF_A_RUN = (
         "roc",
         "Receiver operating characteristic",
         "By {samples}, and by slide with the mean probability of its {samples}.",
+        vector=True,
+        wide=False,
+    ),
+    FigureSpec(
+        "calibration",
+        "Calibration",
+        "Held-out {samples} by their predicted probability, in ten bins: how often it was so, and how many there are.",
         vector=True,
         wide=False,
     ),
@@ -134,6 +142,13 @@ def draw_results(run: Run) -> None:
         "confusion",
     )
     save_figure(roc_figure(_scores(tables, classes, positive)), folder, "roc")
+    found = run.summary["samples"]["calibration"]
+    of = classes[positive] if len(classes) == 2 else "the predicted class"
+    save_figure(
+        reliability_figure(found["bins"], of=of, ece=found["ece"], brier=found["brier"]),
+        folder,
+        "calibration",
+    )
     pictures = _probability_pictures(info, predictions, run.recipe.patches.size if run.recipe.patches else 1)
     save_figure(probability_figure(pictures, positive=classes[positive]), folder, "probability")
     if (run.path / EXAMPLES).is_file():

@@ -37,8 +37,8 @@ class CaReNet(nn.Module):
         Units of the hidden layer.
     momentum
         Of the running statistics of batch normalisation: the weight of a new batch. With 0.1, held-out spectra looked
-        like nothing seen before until 60 steps after the training loss was near zero; with 0.3 until 20 steps. Keras'
-        0.01 would need several hundred.
+        like nothing seen before until step 60, when the training loss had been near zero for 40; with 0.3 until step
+        20. Keras' 0.01 would need several hundred.
 
     Attributes
     ----------

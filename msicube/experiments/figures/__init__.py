@@ -5,7 +5,12 @@ No pyplot and no global state: figures are made by the object-oriented API and s
 
 from __future__ import annotations
 
-from msicube.experiments.figures.curves import confusion_figure, roc_figure, training_figure
+from msicube.experiments.figures.curves import (
+    confusion_figure,
+    reliability_figure,
+    roc_figure,
+    training_figure,
+)
 from msicube.experiments.figures.images import (
     ImageRow,
     Picture,
@@ -24,6 +29,7 @@ __all__ = [
     "ion_image_figure",
     "patch_figure",
     "probability_figure",
+    "reliability_figure",
     "roc_figure",
     "save_figure",
     "training_figure",
