@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "fit": "fit",
     "apply": "apply",
     "train": "train",
+    "explain": "explain",
     "compare": "compare",
     "report": "report",
     "demo": "demo",

@@ -13,6 +13,7 @@ from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
     from msicube.experiments.comparison import Comparison, compare
+    from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
+    "Explanation": "explain",
+    "explain": "explain",
     "Recipe": "recipe",
     "builtin_recipes": "recipe_files",
     "load_recipe": "recipe_files",
@@ -36,16 +39,19 @@ _HOMES = {
 #: What a module needs beyond the plain installation, and the extra that has it.
 _NEEDS = {
     "training": {"torch": "torch", "matplotlib": "plot"},
+    "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
 }
 
 __all__ = [
     "Comparison",
+    "Explanation",
     "Recipe",
     "Run",
     "TrainingEvent",
     "builtin_recipes",
     "compare",
+    "explain",
     "load_recipe",
     "open_run",
     "parse_overrides",

@@ -77,6 +77,15 @@ FIGURES_OF_A_RUN = (
         wide=False,
     ),
     FigureSpec(
+        "explanation",
+        "What the network looks at",
+        "By class, held-out spectra that were told right. Above: their mean as the network sees it (black), and that "
+        "less the mean of the other classes (orange). Below: the mean attribution to each channel, by Grad-CAM, "
+        "integrated gradients from the mean spectrum, and occlusion by it; where a line is negative, a channel speaks "
+        "against the class.",
+        vector=True,
+    ),
+    FigureSpec(
         "ion_images",
         "Ion images",
         "Intensity as measured, of the channels that tell the classes of the training slides best apart. The scale of "

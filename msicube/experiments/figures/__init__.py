@@ -5,6 +5,7 @@ No pyplot and no global state: figures are made by the object-oriented API and s
 
 from __future__ import annotations
 
+from msicube.experiments.figures.attributions import attribution_figure
 from msicube.experiments.figures.curves import (
     confusion_figure,
     reliability_figure,
@@ -24,6 +25,7 @@ from msicube.experiments.figures.style import save_figure
 __all__ = [
     "ImageRow",
     "Picture",
+    "attribution_figure",
     "colour_figure",
     "confusion_figure",
     "ion_image_figure",
