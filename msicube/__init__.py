@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from msicube.conversion import convert, export, plan, rebin
     from msicube.errors import MSICubeError
-    from msicube.experiments import report, train
+    from msicube.experiments import compare, explain, report, train
     from msicube.preprocess import (
         EMSC,
         PCA,
@@ -61,6 +61,8 @@ _HOMES = {
     "plan": "msicube.conversion",
     "rebin": "msicube.conversion",
     "MSICubeError": "msicube.errors",
+    "compare": "msicube.experiments",
+    "explain": "msicube.experiments",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
     "EMSC": "msicube.preprocess",
@@ -145,7 +147,9 @@ __all__ = [
     "VectorNormalize",
     "WaterVapour",
     "apply",
+    "compare",
     "convert",
+    "explain",
     "export",
     "make_mask",
     "open_source",
