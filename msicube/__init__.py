@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from msicube.conversion import convert, export, plan, rebin
     from msicube.crossvalidation import Fold, folds
     from msicube.errors import MSICubeError
-    from msicube.experiments import predict, report, train
+    from msicube.experiments import compare, explain, predict, report, train
     from msicube.preprocess import (
         EMSC,
         PCA,
@@ -63,6 +63,8 @@ _HOMES = {
     "rebin": "msicube.conversion",
     "MSICubeError": "msicube.errors",
     "predict": "msicube.experiments",
+    "compare": "msicube.experiments",
+    "explain": "msicube.experiments",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
     "EMSC": "msicube.preprocess",
@@ -152,7 +154,9 @@ __all__ = [
     "VectorNormalize",
     "WaterVapour",
     "apply",
+    "compare",
     "convert",
+    "explain",
     "export",
     "folds",
     "make_mask",

@@ -28,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "pool": "pool",
     "train": "train",
     "predict": "predict",
+    "explain": "explain",
+    "compare": "compare",
     "report": "report",
     "demo": "demo",
 }

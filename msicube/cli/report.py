@@ -7,8 +7,11 @@ import click
 
 @click.command("report")
 @click.argument("run")
-def command(run: str) -> None:
+@click.option(
+    "--against", metavar="RUN", help="A run with another split: says what a split by patch is worth."
+)
+def command(run: str, against: str | None) -> None:
     """Make one self-contained HTML page of a run, and print its path."""
     from msicube.experiments import report
 
-    click.echo(report(run))
+    click.echo(report(run, against=against))

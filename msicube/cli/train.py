@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msicube.cli.common import json_option, print_json, print_table, say, scheduler_option
+from msicube.cli.common import MASKS, json_option, print_json, print_table, say, scheduler_option
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe."
 )
+@click.option(
+    "--model",
+    metavar="NAME|PACKAGE.MODULE:CLASS",
+    help="Another network, with its own defaults; see --set model.*.",
+)
+@click.option("--folds", type=click.IntRange(min=2), help="Cross-validate by patient, in so many folds.")
+@click.option(
+    "--split",
+    type=click.Choice(["samples", "patient", "patch"]),
+    help="Who is held out: as the samples table says, patients, or single patches of all patients.",
+)
+@click.option(
+    "--where", type=MASKS, help='Only these pixels: masks joined by & | ~, such as "tissue & ~dead".'
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--shuffle-labels", is_flag=True, help="The control: train on labels that say nothing of the truth."
@@ -34,6 +48,10 @@ def command(
     study: str,
     out: str,
     assignments: tuple[str, ...],
+    model: str | None,
+    folds: int | None,
+    split: str | None,
+    where: str | None,
     seed: int,
     shuffle_labels: bool,
     overwrite: bool,
@@ -42,16 +60,22 @@ def command(
 ) -> None:
     """Train the network of a recipe on a study, and evaluate it on held-out patients.
 
-    RECIPE is a TOML file, or the name of a recipe that comes with msicube.
+    RECIPE is a TOML file, or the name of a recipe that comes with msicube. The other options are short for --set.
     """
     from msicube.experiments import parse_overrides, train
 
+    if folds and split:
+        raise click.UsageError("--folds holds out each patient once, so it does not go with --split")
+    chosen: dict[str, Any] = {"model": {"name": model}} if model else {}
+    chosen |= {"data.split": "folds", "data.folds": folds} if folds else {}
+    chosen |= {"data.split": split} if split else {}
+    chosen |= {"data.where": where} if where else {}
     with _TrainingProgress() as progress:
         run = train(
             recipe,
             study,
             out,
-            overrides=parse_overrides(assignments),
+            overrides=chosen | parse_overrides(assignments),
             shuffle_labels=shuffle_labels,
             seed=seed,
             scheduler=scheduler,
@@ -66,14 +90,19 @@ def command(
 
 
 def print_summary(title: str, summary: dict[str, Any]) -> None:
-    """Print the metrics of held-out samples and slides as a table."""
-    levels = {level: summary[level]["metrics"] for level in ("samples", "slides") if summary.get(level)}
-    names = list(next(iter(levels.values())))
-    rows = [
-        (name, *("" if metrics.get(name) is None else f"{metrics[name]:.3f}" for metrics in levels.values()))
-        for name in names
-    ]
-    print_table(f"{title}: held-out patients", ("metric", *levels), rows)
+    """Print the metrics of held-out samples, slides and patients as a table."""
+    levels = [level for level in ("samples", "slides", "patients") if summary.get(level)]
+    names = summary[levels[0]]["metrics"]
+    rows = [(name, *(metric_text(summary[level], name) for level in levels)) for name in names]
+    print_table(f"{title}: held out", ("metric", *(f"{summary[one]['n']} {one}" for one in levels)), rows)
+
+
+def metric_text(level: dict[str, Any], name: str) -> str:
+    """Return a metric with its confidence interval."""
+    value, interval = level["metrics"][name], level.get("intervals", {}).get(name)
+    if value is None:
+        return ""
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
 class _TrainingProgress:
@@ -99,13 +128,14 @@ class _TrainingProgress:
 
     def show(self, event: TrainingEvent) -> None:
         """Take a training event."""
+        fold = f"fold {event.fold} of {event.folds}, " if event.fold else ""
         if self._bars is not None and self._task is not None:
-            stage = f"epoch {event.epoch} of {event.epochs}" if event.epoch else event.stage
+            stage = fold + (f"epoch {event.epoch} of {event.epochs}" if event.epoch else event.stage)
             self._bars.update(self._task, description=stage, completed=event.done, total=event.total)
         if event.stage == "epoch":
             train, test = event.metrics["train"], event.metrics["test"]
             self._say(
-                f"epoch {event.epoch}/{event.epochs}: training loss {train['loss']:.3f}, accuracy "
+                f"{fold}epoch {event.epoch}/{event.epochs}: training loss {train['loss']:.3f}, accuracy "
                 f"{train['accuracy']:.3f}; held-out loss {test['loss']:.3f}, accuracy {test['accuracy']:.3f}"
             )
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
+    from msicube.experiments.comparison import Comparison, compare
+    from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.prediction import predict
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "predict": "prediction",
+    "Comparison": "comparison",
+    "compare": "comparison",
+    "Explanation": "explain",
+    "explain": "explain",
     "Recipe": "recipe",
     "builtin_recipes": "recipe_files",
     "load_recipe": "recipe_files",
@@ -36,14 +42,19 @@ _HOMES = {
 _NEEDS = {
     "prediction": {"torch": "torch"},
     "training": {"torch": "torch", "matplotlib": "plot"},
+    "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
 }
 
 __all__ = [
+    "Comparison",
+    "Explanation",
     "Recipe",
     "Run",
     "TrainingEvent",
     "builtin_recipes",
+    "compare",
+    "explain",
     "load_recipe",
     "open_run",
     "parse_overrides",

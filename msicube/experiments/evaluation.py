@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from msicube.errors import UsageError
-from msicube.experiments.metrics import by_slide, table_metrics
 
 #: Patches kept of each kind for the figure.
 N_EXAMPLES = 6
@@ -65,7 +64,8 @@ class Evaluation:
     Attributes
     ----------
     predictions
-        Columns ``slide``, ``y``, ``x``, ``label``, ``predicted`` and ``p_<class>`` of each class; sorted by place.
+        Columns ``slide``, ``patient``, ``y``, ``x``, ``label``, ``predicted`` and ``p_<class>`` of each class; sorted
+        by place.
     loss
         Mean cross-entropy.
     examples
@@ -76,18 +76,6 @@ class Evaluation:
     loss: float
     examples: Examples
 
-    def summary(self, classes: Sequence[str], positive: int) -> dict[str, Any]:
-        """Return number, accuracy of the most frequent class, and metrics, by sample and by slide."""
-        tables = {"samples": self.predictions, "slides": by_slide(self.predictions, classes)}
-        return {
-            name: {
-                "n": len(table),
-                "chance": float(table["label"].value_counts(normalize=True).max()),
-                "metrics": table_metrics(table, classes, positive),
-            }
-            for name, table in tables.items()
-        }
-
 
 def evaluate(
     model: nn.Module,
@@ -96,6 +84,7 @@ def evaluate(
     key: str,
     slides: Sequence[str],
     labels: Sequence[int],
+    patients: Sequence[str],
     classes: Sequence[str],
     device: torch.device,
 ) -> Evaluation:
@@ -109,8 +98,8 @@ def evaluate(
         With ``key``, ``slide``, ``y``, ``x`` and ``weight``.
     key
         ``"spectra"`` or ``"patches"``.
-    slides, labels
-        Name and true class of each slide, in the order that ``slide`` counts.
+    slides, labels, patients
+        Name, true class and patient of each slide, in the order that ``slide`` counts.
     classes
         Names of the classes.
     device
@@ -141,6 +130,8 @@ def evaluate(
             f"the held-out slides gave no {key}: lower patches.min_coverage or patches.size, or hold out other slides"
         )
     predictions = pd.concat(tables, ignore_index=True)
+    patient_of = dict(zip(slides, patients, strict=True))
+    predictions.insert(1, "patient", predictions["slide"].map(patient_of))
     predictions = predictions.sort_values(["slide", "y", "x"], kind="stable", ignore_index=True)
     return Evaluation(predictions, total / len(predictions), examples)
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from msicube.experiments.figures import Picture
 from msicube.experiments.pipelines import check_saved, is_materialised
 from msicube.experiments.recipe import Recipe
-from msicube.experiments.relabelled import RelabelledStudy, relabel
-from msicube.experiments.split import Split
+from msicube.experiments.relabelled import PatchDraw, RelabelledStudy, relabel
+from msicube.experiments.split import TEST, TRAIN, Split
 from msicube.experiments.thumbnails import thumbnail
 from msicube.preprocess import PCA, Pipeline, SelectChannels
 from msicube.preprocess.recipes import build_pipeline, str_steps
@@ -99,6 +99,7 @@ class Features:
             Whether to shuffle and balance.
         """
         recipe, section = self.recipe, self.recipe.samples
+        study = self.study.part(TRAIN if training else TEST)
         common: dict[str, Any] = {
             "slides": list(slides),
             "variable": self.variable or "intensity",
@@ -111,12 +112,12 @@ class Features:
         }
         if recipe.patches is None:
             if training:
-                return SpectrumStream(self.study, **common)
+                return SpectrumStream(study, **common)
             # One lane, because a few held-out spectra must do; in random order where not all will be scored.
-            return SpectrumStream(self.study, **common, lanes=1, shuffle=section.test_limit > 0)
+            return SpectrumStream(study, **common, lanes=1, shuffle=section.test_limit > 0)
         patches = recipe.patches
         return PatchStream(
-            self.study,
+            study,
             **common,
             size=patches.size,
             stride=(patches.stride if training else patches.test_stride) or patches.size,
@@ -179,12 +180,15 @@ def prepare_features(
     split: Split,
     labels: Mapping[str, str] | None,
     *,
+    seed: int = 0,
     scheduler: SchedulerLike = "threads",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Features:
     """Find or fit the pipeline of a recipe; only training slides are ever seen.
 
-    A step that works by slide then learns of each held-out slide what that slide alone is transformed with.
+    A step that works by slide then learns of each held-out slide what that slide alone is transformed with. Where
+    patches are split there are no other slides, and the pipeline sees all of their pixels. In cross-validation it is
+    always fitted here.
 
     Parameters
     ----------
@@ -192,6 +196,8 @@ def prepare_features(
         The experiment.
     labels
         Shuffled labels of the training slides. The pipeline is then always fitted here, with them.
+    seed
+        Of the draw, where patches are split.
     scheduler, progress
         Of the fit.
 
@@ -200,12 +206,16 @@ def prepare_features(
     RecipeError
         The study has a pipeline of this name that was fitted otherwise.
     """
-    own = relabel(study, split, recipe.data, labels)
-    name = recipe.pipeline.name
-    if labels is None and name in study.pipelines():
+    draw = None
+    if split.by_patch:
+        draw = PatchDraw(recipe.patches.size if recipe.patches else 1, recipe.data.test_fraction, seed)
+    own = relabel(study, split, recipe.data, labels, draw=draw)
+    name, where = recipe.pipeline.name, recipe.data.where or None
+    fit_where = recipe.pipeline.where or where
+    if labels is None and recipe.data.split != "folds" and name in study.pipelines():
         pipeline = Pipeline.load(study, name=name)
-        check_saved(pipeline, recipe.pipeline, train=split.train, study=study)
-        if is_materialised(study, pipeline, name, [*split.train, *split.test]):
+        check_saved(pipeline, recipe.pipeline, train=split.train, study=study, where=fit_where)
+        if is_materialised(study, pipeline, name, [*split.train, *split.test], where=where):
             return Features(
                 recipe, own, pipeline, name, f"Saved in the study as '{name}', with its features."
             )
@@ -213,8 +223,7 @@ def prepare_features(
             recipe, own, pipeline, None, f"Saved in the study as '{name}', computed while streaming."
         )
     pipeline = build_pipeline(recipe.pipeline)
-    where = recipe.pipeline.where
-    pipeline.fit(own, slides=split.train, where=where, scheduler=scheduler, progress=progress)
+    pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
     pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
     return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

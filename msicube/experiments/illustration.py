@@ -18,6 +18,7 @@ from msicube.experiments.figures import (
     ion_image_figure,
     patch_figure,
     probability_figure,
+    reliability_figure,
     roc_figure,
     save_figure,
     training_figure,
@@ -67,6 +68,22 @@ FIGURES_OF_A_RUN = (
         "By {samples}, and by slide with the mean probability of its {samples}.",
         vector=True,
         wide=False,
+    ),
+    FigureSpec(
+        "calibration",
+        "Calibration",
+        "Held-out {samples} by their predicted probability, in ten bins: how often it was so, and how many there are.",
+        vector=True,
+        wide=False,
+    ),
+    FigureSpec(
+        "explanation",
+        "What the network looks at",
+        "By class, held-out spectra that were told right. Above: their mean as the network sees it (black), and that "
+        "less the mean of the other classes (orange). Below: the mean attribution to each channel, by Grad-CAM, "
+        "integrated gradients from the mean spectrum, and occlusion by it; where a line is negative, a channel speaks "
+        "against the class.",
+        vector=True,
     ),
     FigureSpec(
         "ion_images",
@@ -134,6 +151,13 @@ def draw_results(run: Run) -> None:
         "confusion",
     )
     save_figure(roc_figure(_scores(tables, classes, positive)), folder, "roc")
+    found = run.summary["samples"]["calibration"]
+    of = classes[positive] if len(classes) == 2 else "the predicted class"
+    save_figure(
+        reliability_figure(found["bins"], of=of, ece=found["ece"], brier=found["brier"]),
+        folder,
+        "calibration",
+    )
     pictures = _probability_pictures(info, predictions, run.recipe.patches.size if run.recipe.patches else 1)
     save_figure(probability_figure(pictures, positive=classes[positive]), folder, "probability")
     if (run.path / EXAMPLES).is_file():

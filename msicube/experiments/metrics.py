@@ -1,9 +1,9 @@
-"""How good predictions are, by sample and by slide."""
+"""How good predictions are, by sample, by slide and by patient."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -53,28 +53,54 @@ def classification_metrics(
     return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
 
 
-def by_slide(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Return one row per slide: its label and the mean probability of each class over its samples.
+def aggregate(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    unit: Literal["slide", "patient"],
+    rule: Literal["mean", "vote"] = "mean",
+) -> pd.DataFrame:
+    """Return one row per slide or patient.
 
     Parameters
     ----------
     predictions
-        Columns ``slide``, ``label`` and ``p_<class>`` of each class.
+        Columns ``slide``, ``label`` and ``p_<class>`` of each class, and ``patient`` where there are patients.
     classes
         In the order of the class indices.
+    unit
+        ``"slide"``, or ``"patient"``: a patient who has slides of several classes, such as a tumour and the tissue
+        beside it, has a row for each.
+    rule
+        What ``p_<class>`` becomes: ``"mean"``, its mean over the samples, or ``"vote"``, the share of samples for which
+        it is the largest.
+
+    Returns
+    -------
+    DataFrame
+        ``slide`` where that is the unit, ``patient`` where there are patients, ``label``, ``n_samples``, ``p_<class>``.
     """
     columns = [f"p_{name}" for name in classes]
-    slides = predictions.groupby("slide", sort=True)
-    table = slides[columns].mean()
-    table.insert(0, "label", slides["label"].first())
-    table.insert(1, "n_samples", slides.size())
+    keys = [key for key in ("slide", "patient") if key in predictions and (unit == "slide" or key == unit)]
+    values = predictions[columns]
+    if rule == "vote":
+        votes = np.eye(len(classes))[values.to_numpy().argmax(axis=1)]
+        values = pd.DataFrame(votes, predictions.index, columns)
+    units = pd.concat([predictions[[*keys, "label"]], values], axis=1).groupby([*keys, "label"], sort=True)
+    table = units[columns].mean()
+    table.insert(0, "n_samples", units.size())
     return table.reset_index()
+
+
+def by_slide(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return one row per slide: its label and the mean probability of each class over its samples."""
+    return aggregate(predictions, classes, unit="slide")
 
 
 def table_metrics(
     predictions: pd.DataFrame, classes: Sequence[str], positive: int
 ) -> dict[str, float | None]:
-    """Return the metrics of a table with ``label`` and ``p_<class>``: predictions, or :func:`by_slide` of them."""
+    """Return the metrics of a table with ``label`` and ``p_<class>``: predictions, or :func:`aggregate` of them."""
     truth = predictions["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
     probability = predictions[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     return classification_metrics(truth, probability, positive=positive)

@@ -6,14 +6,22 @@ from collections.abc import Sequence
 
 from msicube.errors import RecipeError
 from msicube.preprocess import Pipeline
-from msicube.preprocess.materialise import FINGERPRINT, WHERE
+from msicube.preprocess.materialise import FINGERPRINT, WHERE, WHERE_DIGEST
 from msicube.preprocess.recipes import PipelineSection, build_pipeline, str_steps
+from msicube.preprocess.studies import mask_digest
 from msicube.store import Study
 from msicube.store.draft import read_attrs
 
 
-def check_saved(pipeline: Pipeline, section: PipelineSection, *, train: Sequence[str], study: Study) -> None:
-    """Check that a pipeline found in a study is the one that a recipe would fit.
+def check_saved(
+    pipeline: Pipeline,
+    section: PipelineSection,
+    *,
+    train: Sequence[str],
+    study: Study,
+    where: str | None = None,
+) -> None:
+    """Check that a pipeline found in a study is the one that a recipe would fit on these slides and pixels.
 
     Raises
     ------
@@ -29,13 +37,11 @@ def check_saved(pipeline: Pipeline, section: PipelineSection, *, train: Sequence
         raise RecipeError(
             f"pipeline '{section.name}' in {study.path} has the steps {saved}, the recipe has {wanted}: {remedy}"
         )
-    if pipeline.where_ != section.where:
-        found, asked = (
-            "on all pixels" if where is None else f"where {where!r}"
-            for where in (pipeline.where_, section.where)
-        )
+    if pipeline.where_ != where:
+        fitted, takes = (f"where {text!r}" if text else "on all pixels" for text in (pipeline.where_, where))
         raise RecipeError(
-            f"pipeline '{section.name}' in {study.path} was fitted {found}, the recipe fits {asked}: {remedy}"
+            f"pipeline '{section.name}' in {study.path} was fitted {fitted}, the recipe fits {takes}: "
+            f"{remedy}"
         )
     more, less = sorted(set(pipeline.slides_) - set(train)), sorted(set(train) - set(pipeline.slides_))
     if more or less:
@@ -46,8 +52,22 @@ def check_saved(pipeline: Pipeline, section: PipelineSection, *, train: Sequence
         )
 
 
-def is_materialised(study: Study, pipeline: Pipeline, name: str, slides: Sequence[str]) -> bool:
-    """Return whether all slides have the features of just this pipeline, on all pixels, under this name."""
+def is_materialised(
+    study: Study, pipeline: Pipeline, name: str, slides: Sequence[str], *, where: str | None = None
+) -> bool:
+    """Return whether all slides have the features of just this pipeline under this name, on all pixels or ``where``."""
     fingerprint = pipeline.fingerprint()
-    attrs = [read_attrs(study.location / slide / name) or {} for slide in slides]
-    return all(found.get(FINGERPRINT) == fingerprint and WHERE not in found for found in attrs)
+
+    def fits(slide: str) -> bool:
+        found = read_attrs(study.location / slide / name) or {}
+        if found.get(FINGERPRINT) != fingerprint:
+            return False
+        if WHERE not in found:
+            return True
+        return (
+            where is not None
+            and found[WHERE] == where
+            and found[WHERE_DIGEST] == mask_digest(study, where, slide)
+        )
+
+    return all(fits(slide) for slide in slides)

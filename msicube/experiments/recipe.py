@@ -28,18 +28,27 @@ class DataSection:
         Columns of the samples table. Without the patient's column, each slide counts as a patient of its own.
     positive
         The class that precision, recall, specificity and ROC are about, of two; empty: the last in sorted order.
+    where
+        Which pixels, as a mask or an expression of masks such as ``"tissue & ~dead"``; empty: all that are acquired.
     split
         ``"samples"``: as the column ``split`` of the samples table says (``train``, ``test``; other slides are left
-        out). ``"patient"``: drawn by patient, stratified by class.
+        out). ``"patient"``: drawn by patient, stratified by class. ``"folds"``: cross-validation by patient, stratified
+        by class. ``"patch"``: patches or pixels are drawn, whoever's they are, as in papers that split so; the same
+        patients are then trained on and tested.
     test_fraction
-        Of the patients, for ``split = "patient"``.
+        Of the patients, for ``split = "patient"``; of each slide, for ``split = "patch"``.
+    folds, fold
+        For ``split = "folds"``: how many, and which of them is held out, counted from 1; 0 is each in turn.
     """
 
     label: str = "label"
     patient: str = "patient"
     positive: str = ""
-    split: Literal["samples", "patient"] = "samples"
+    where: str = ""
+    split: Literal["samples", "patient", "folds", "patch"] = "samples"
     test_fraction: float = _number(0.2, 0.01, 0.99)
+    folds: int = _number(4, 2)
+    fold: int = _number(0, 0)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import msicube
+from msicube.errors import UsageError
+from msicube.experiments.comparison import leak_remark
 from msicube.experiments.illustration import FIGURES_OF_A_RUN, FigureSpec, draw_results
 from msicube.experiments.metrics import METRICS
 from msicube.experiments.recipe import Recipe
@@ -17,13 +19,16 @@ REPORT = "report.html"
 _NAMES = {"roc_auc": "ROC AUC", "f1": "F1"}
 
 
-def report(run: Run | str | os.PathLike[str]) -> Path:
+def report(run: Run | str | os.PathLike[str], *, against: Run | str | os.PathLike[str] | None = None) -> Path:
     """Write a run's report.
 
     Parameters
     ----------
     run
         A run or its folder. One that was interrupted is reported as far as it came.
+    against
+        Another run of the same pipeline and network: where one of the two is split by patch and the other by patient,
+        the report says what that leak is worth.
 
     Returns
     -------
@@ -33,11 +38,12 @@ def report(run: Run | str | os.PathLike[str]) -> Path:
     Raises
     ------
     UsageError
-        The folder holds no run.
+        The folder holds no run, or the two runs cannot be compared so.
     """
     import jinja2
 
     run = run if isinstance(run, Run) else open_run(run)
+    leak = None if against is None else _leak(run, against)
     draw_results(run)
     loader = jinja2.PackageLoader("msicube.experiments")
     environment = jinja2.Environment(
@@ -45,18 +51,31 @@ def report(run: Run | str | os.PathLike[str]) -> Path:
     )
     environment.filters["percent"] = _percent
     environment.filters["number"] = _number
-    page = environment.get_template("report.html").render(_context(run))
+    page = environment.get_template("report.html").render({**_context(run), "leak": leak})
     with replacing(run.path / REPORT) as partial:
         partial.write_text(page, "utf-8")
     return run.path / REPORT
+
+
+def _leak(run: Run, against: Run | str | os.PathLike[str]) -> str:
+    other = against if isinstance(against, Run) else open_run(against)
+    pair = [run, other] if run.recipe.data.split == "patch" else [other, run]
+    remark = leak_remark(*pair) if all(one.summary for one in pair) else None
+    if remark is None:
+        raise UsageError(
+            f"{run.path} and {other.path} do not show what a split by patch is worth: expected two finished runs of "
+            f"one study, pipeline and network, one of them with data.split = 'patch'"
+        )
+    return remark
 
 
 def _context(run: Run) -> dict[str, Any]:
     info, recipe, summary = run.info, run.recipe, run.summary
     return {
         "version": msicube.__version__,
-        "info": {"pipeline": None, "model": None, **info},
+        "info": {"pipeline": None, "model": None, "n_folds": 0, **info},
         "recipe": recipe,
+        "columns": _columns(summary, "patch" if recipe.patches else "pixel"),
         "recipe_text": (run.path / RECIPE).read_text("utf-8"),
         "summary": summary,
         "epochs": run.metrics,
@@ -65,6 +84,18 @@ def _context(run: Run) -> dict[str, Any]:
         "metric_names": {name: _NAMES.get(name, name.capitalize()) for name in METRICS},
         "figures": [_figure(run, spec, recipe) for spec in FIGURES_OF_A_RUN if _file(run, spec).is_file()],
     }
+
+
+def _columns(summary: dict[str, Any], sample: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the columns of the table of results: what a row of it is about, and its numbers."""
+    if not summary:
+        return []
+    found = [(f"by {sample}", summary["samples"])]
+    for level, name in (("slides", "by slide"), ("patients", "by patient")):
+        if level in summary:
+            votes = {**summary[level], "intervals": {}, **summary[level]["vote"]}
+            found += [(name, summary[level]), (f"{name}, by vote", votes)]
+    return found
 
 
 def _figure(run: Run, spec: FigureSpec, recipe: Recipe) -> dict[str, Any]:

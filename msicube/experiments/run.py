@@ -8,11 +8,15 @@
       pipeline.zarr      the fitted pipeline: ``Pipeline.load("RUN/pipeline.zarr", name=...)``
       metrics.jsonl      one line per epoch
       weights.pt         the network after the last finished epoch
-      predictions.csv    one row per held-out sample: slide, y, x, label, predicted, p_<class>
-      summary.json       the metrics of these predictions, by sample and by slide
+      predictions.csv    one row per held-out sample: slide, patient, y, x, label, predicted, p_<class>
+      summary.json       the metrics of these predictions, by sample, slide and patient, with confidence intervals
       examples.npz       patches for the figures
       figures/           PNG and SVG
       report.html        made by ``msicube report``
+      explanation/       made by ``msicube explain``
+
+A run of several folds has a folder ``fold_1``, ``fold_2``, ... like this for each, beside recipe, ``run.json``,
+figures, and the predictions of all folds in ``predictions.csv`` and ``summary.json``.
 
 Every file but ``metrics.jsonl``, which grows by lines, appears whole or not at all.
 """
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECIPE, INFO, METRICS, WEIGHTS = "recipe.toml", "run.json", "metrics.jsonl", "weights.pt"
-PIPELINE = "pipeline.zarr"
+PIPELINE, FOLD = "pipeline.zarr", "fold_"
 PREDICTIONS, SUMMARY, EXAMPLES, FIGURES = "predictions.csv", "summary.json", "examples.npz", "figures"
 
 
@@ -82,7 +86,14 @@ class Run:
         """One row per held-out sample."""
         import pandas as pd
 
-        return pd.read_csv(self.path / PREDICTIONS, dtype={"slide": str, "label": str, "predicted": str})
+        text = dict.fromkeys(("slide", "patient", "label", "predicted"), str)
+        return pd.read_csv(self.path / PREDICTIONS, dtype=text, keep_default_na=False, na_values={})
+
+    @property
+    def folds(self) -> list[Run]:
+        """The runs of the folds, as far as they came; none where there are no folds."""
+        wanted = (self.path / f"{FOLD}{number}" for number in range(1, self.info.get("n_folds", 0) + 1))
+        return [Run(path) for path in wanted if (path / INFO).is_file()]
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a file of the run as JSON."""

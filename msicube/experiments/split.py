@@ -1,4 +1,4 @@
-"""Which slides train and which are held out: by patient, never by patch."""
+"""Which slides train and which are held out: by patient, unless it is asked for otherwise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from msicube.errors import LeakageError, RecipeError
 from msicube.experiments.recipe import DataSection
@@ -31,6 +32,8 @@ class Split:
         Slides of the study without a label or in neither part.
     labels, patients
         True class and patient of each slide in ``train`` and ``test``.
+    by_patch
+        Whether ``train`` and ``test`` are the same slides, and single patches or pixels of them are held out.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +43,7 @@ class Split:
     unused: tuple[str, ...]
     labels: Mapping[str, str]
     patients: Mapping[str, str]
+    by_patch: bool = False
 
     def indices(self, slides: Sequence[str]) -> list[int]:
         """Return the class index of each slide's true label."""
@@ -61,11 +65,12 @@ def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Spl
     Raises
     ------
     RecipeError
-        A column is missing, a part is empty, or a part lacks a class.
+        A column is missing, a part is empty, or a part lacks a class; or it is not said which fold is held out.
     LeakageError
         A patient has slides in both parts.
     """
     labels = _column(samples, data.label, "label").dropna().astype(str)
+    labels = labels[labels != ""]
     patients = _column(samples, data.patient, "patient")[labels.index]
     if patients.isna().any():
         raise RecipeError(
@@ -73,13 +78,12 @@ def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Spl
             f"table, so that the split can be made by patient"
         )
     patients = patients.astype(str)
-    if data.split == "samples":
-        parts = _column(samples, "split", "split")[labels.index]
-    else:
-        parts = _draw(labels, patients, data.test_fraction, seed)
-    train, test = (tuple(sorted(parts.index[parts == part])) for part in (TRAIN, TEST))
+    train, test = _parts(data, samples, labels, patients, seed)
     classes = tuple(sorted(set(labels[[*train, *test]])))
-    _check_parts(labels, patients, train, test, classes)
+    by_patch = data.split == "patch"
+    if not by_patch:
+        _check_patients(patients, train, test)
+    _check_classes(labels, train, test, classes)
     return Split(
         classes,
         _positive(data, classes),
@@ -88,6 +92,7 @@ def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Spl
         tuple(sorted(set(samples.index) - {*train, *test})),
         {slide: labels[slide] for slide in (*train, *test)},
         {slide: patients[slide] for slide in (*train, *test)},
+        by_patch,
     )
 
 
@@ -138,6 +143,47 @@ def _column(samples: pd.DataFrame, name: str, key: str) -> pd.Series:
     )
 
 
+def _parts(
+    data: DataSection, samples: pd.DataFrame, labels: pd.Series, patients: pd.Series, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if data.split == "patch":
+        both = tuple(sorted(labels.index))
+        return both, both
+    if data.split == "samples":
+        parts = _column(samples, "split", "split")[labels.index]
+    elif data.split == "patient":
+        parts = _draw(labels, patients, data.test_fraction, seed)
+    else:
+        held_out = _fold(labels, patients, data, seed)
+        parts = pd.Series(np.where(held_out, TEST, TRAIN), index=labels.index)
+    train, test = (tuple(sorted(parts.index[parts == part])) for part in (TRAIN, TEST))
+    return train, test
+
+
+def _fold(labels: pd.Series, patients: pd.Series, data: DataSection, seed: int) -> NDArray[np.bool_]:
+    """Return which slides the fold holds out: by patient, the classes about as frequent in each fold."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if not 1 <= data.fold <= data.folds:
+        raise RecipeError(
+            f"data.fold = {data.fold}: say which of the {data.folds} folds is held out, counted from 1; training goes "
+            f"through all of them where it is 0"
+        )
+    fewest = patients.groupby(labels).nunique()
+    if fewest.min() < data.folds:
+        raise RecipeError(
+            f"class {fewest.idxmin()!r} has slides of {fewest.min()} patients: expected at least data.folds = "
+            f"{data.folds}, so that each fold has one; take fewer folds"
+        )
+    # In the order of the names, so that the folds do not depend on the order of the table.
+    order = np.argsort(labels.index.to_numpy(str), kind="stable")
+    folds = StratifiedGroupKFold(data.folds, shuffle=True, random_state=seed)
+    parts = list(folds.split(order, labels.iloc[order], patients.iloc[order]))
+    held_out = np.zeros(len(labels), bool)
+    held_out[order[parts[data.fold - 1][1]]] = True
+    return held_out
+
+
 def _draw(labels: pd.Series, patients: pd.Series, fraction: float, seed: int) -> pd.Series:
     """Hold out a share of the patients of each stratum; a stratum is the set of classes that a patient has."""
     rng = np.random.default_rng([seed, 0x5B11])
@@ -151,19 +197,18 @@ def _draw(labels: pd.Series, patients: pd.Series, fraction: float, seed: int) ->
     return patients.isin(held_out).map({True: TEST, False: TRAIN})
 
 
-def _check_parts(
-    labels: pd.Series,
-    patients: pd.Series,
-    train: Sequence[str],
-    test: Sequence[str],
-    classes: Sequence[str],
-) -> None:
+def _check_patients(patients: pd.Series, train: Sequence[str], test: Sequence[str]) -> None:
     shared = sorted(set(patients[list(train)]) & set(patients[list(test)]))
     if shared:
         raise LeakageError(
             f"patient {shared[0]!r} has slides in train and in test ({len(shared)} patients in all): put all "
             f'slides of a patient in one part, or set data.split = "patient"'
         )
+
+
+def _check_classes(
+    labels: pd.Series, train: Sequence[str], test: Sequence[str], classes: Sequence[str]
+) -> None:
     if len(classes) < 2:
         raise RecipeError(
             f"the slides of the split have the classes {list(classes)}: two or more are needed to learn to tell apart"
@@ -173,7 +218,7 @@ def _check_parts(
         if lacking:
             raise RecipeError(
                 f"the {name} part has {len(part)} slides and none of class {lacking[0]!r}: both parts need every "
-                f"class; change the column 'split', data.test_fraction or the seed"
+                f"class; change the column 'split', data.test_fraction, data.folds or the seed"
             )
 
 

@@ -32,6 +32,7 @@ from msicube.experiments.run import (
     replacing,
 )
 from msicube.experiments.split import Split, resolve_split, shuffled_labels
+from msicube.experiments.summary import summarise
 from msicube.experiments.torch_settings import choose_device, torch_settings
 from msicube.models import build_model, find_model
 from msicube.preprocess.recipes import build_pipeline
@@ -53,6 +54,8 @@ class TrainingEvent:
         What is being done, where a stage has several parts.
     epoch, epochs
         Counted from 1; 0 before training.
+    fold, folds
+        Counted from 1; 0 where there are no folds.
     metrics
         As in ``metrics.jsonl``, at the end of an epoch.
     """
@@ -63,6 +66,8 @@ class TrainingEvent:
     what: str = ""
     epoch: int = 0
     epochs: int = 0
+    fold: int = 0
+    folds: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,6 +88,9 @@ def train(
     progress: OnEvent | None = None,
 ) -> Run:
     """Train a network and evaluate it on held-out patients after every epoch.
+
+    With ``data.split = "folds"`` that is done for each fold, with a pipeline and a network of its own; see
+    :func:`~msicube.experiments.folds.cross_validate`.
 
     Parameters
     ----------
@@ -127,6 +135,20 @@ def train(
     """
     report = progress or (lambda _: None)
     recipe = _recipe(recipe, overrides)
+    if recipe.data.split == "folds" and not recipe.data.fold:
+        from msicube.experiments.folds import cross_validate
+
+        return cross_validate(
+            recipe,
+            study,
+            out,
+            shuffle_labels=shuffle_labels,
+            seed=seed,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            figures=figures,
+            progress=progress,
+        )
     study = study if isinstance(study, Study) else open_study(study)
     device = choose_device(recipe.train.device)
     split = resolve_split(recipe.data, study.samples, seed=seed)
@@ -143,6 +165,7 @@ def train(
             study,
             split,
             labels,
+            seed=seed,
             scheduler=scheduler,
             progress=lambda what, done, total: report(TrainingEvent("fit", done, total, what)),
         )
@@ -188,7 +211,10 @@ class _Session:
                 started = time.perf_counter()
                 stream.set_epoch(epoch - 1)
                 entry: dict[str, Any] = {"epoch": epoch, "train": self._train(stream, optimizer, epoch)}
-                entry |= {"test": self._test(held_out), "seconds": time.perf_counter() - started}
+                entry |= {
+                    "test": self._test(held_out, last=epoch == settings.epochs),
+                    "seconds": time.perf_counter() - started,
+                }
                 self._save_weights()
                 self.run.append_metrics(entry)
                 self.report(
@@ -221,18 +247,19 @@ class _Session:
             self.report(TrainingEvent("train", step, steps, epoch=epoch, epochs=self.recipe.train.epochs))
         return {"loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2])}
 
-    def _test(self, held_out: Any) -> dict[str, Any]:
-        """Score the held-out slides and write what comes of it."""
+    def _test(self, held_out: Any, *, last: bool) -> dict[str, Any]:
+        """Score the held-out slides and write what comes of it; with confidence intervals after the last epoch."""
         found = evaluate(
             self.model,
             self.features.batches(held_out, training=False),
             key=self.features.key,
             slides=held_out.slides,
             labels=self.split.indices(held_out.slides),
+            patients=[self.split.patients[slide] for slide in held_out.slides],
             classes=self.split.classes,
             device=self.device,
         )
-        summary = found.summary(self.split.classes, self.split.positive)
+        summary = summarise(found.predictions, self.split.classes, self.split.positive, intervals=last)
         with replacing(self.run.path / PREDICTIONS) as partial:
             found.predictions.to_csv(partial, index=False, float_format="%.6g")
         if self.features.key == "patches":

@@ -7,8 +7,18 @@ returns such a module can be trained: see :func:`build_model`.
 
 from __future__ import annotations
 
+from msicube.models.carenet import CaReNet
 from msicube.models.cnn1d import SpectrumCNN
 from msicube.models.registry import MODELS, Provenance, build_model, find_model, provenance
 from msicube.models.resnet import PatchResNet18
 
-__all__ = ["MODELS", "PatchResNet18", "Provenance", "SpectrumCNN", "build_model", "find_model", "provenance"]
+__all__ = [
+    "MODELS",
+    "CaReNet",
+    "PatchResNet18",
+    "Provenance",
+    "SpectrumCNN",
+    "build_model",
+    "find_model",
+    "provenance",
+]

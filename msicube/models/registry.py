@@ -17,6 +17,7 @@ from msicube.errors import RecipeError
 MODELS = {
     "resnet18": "msicube.models.resnet:PatchResNet18",
     "cnn1d": "msicube.models.cnn1d:SpectrumCNN",
+    "carenet": "msicube.models.carenet:CaReNet",
 }
 
 

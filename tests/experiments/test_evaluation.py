@@ -8,6 +8,7 @@ from torch import nn
 
 from msicube.errors import UsageError
 from msicube.experiments.evaluation import N_EXAMPLES, evaluate
+from msicube.experiments.summary import summarise
 
 CLASSES = ("normal", "tumour")
 
@@ -45,6 +46,7 @@ def run(given: list[dict[str, torch.Tensor]], labels: tuple[int, ...] = (0, 1)) 
         key="patches",
         slides=("a", "b"),
         labels=labels,
+        patients=("P", "Q"),
         classes=CLASSES,
         device=torch.device("cpu"),
     )
@@ -101,10 +103,17 @@ def test_nothing_to_score_is_an_error() -> None:
 def test_the_summary_counts_samples_and_slides() -> None:
     logits = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [1, 0], [0, 3]], np.float32)
     found = run(batches(logits, np.array([0, 0, 0, 0, 1, 1]), np.ones(6), 4))
-    summary = found.summary(CLASSES, 1)
+    summary = summarise(found.predictions, CLASSES, 1)
     assert summary["samples"]["n"] == 6
     assert summary["samples"]["chance"] == pytest.approx(4 / 6)
     assert summary["samples"]["metrics"]["accuracy"] == pytest.approx(3 / 6)
     assert summary["slides"]["n"] == 2
     assert summary["slides"]["chance"] == 0.5
     assert summary["slides"]["metrics"]["recall"] == 1
+    assert summary["patients"]["n"] == 2
+    assert "intervals" not in summary["samples"]
+    whole = summarise(found.predictions, CLASSES, 1, intervals=True)
+    for level in ("samples", "slides", "patients"):
+        low, high = whole[level]["intervals"]["accuracy"]
+        assert 0 <= low <= whole[level]["metrics"]["accuracy"] <= high <= 1
+    assert whole["slides"]["vote"]["metrics"]["accuracy"] == 0.5, "one vote each: the first class"

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+import msicube as mc
 from msicube.errors import LeakageError, UsageError
 from msicube.experiments.recipe import DataSection
-from msicube.experiments.relabelled import relabel
+from msicube.experiments.relabelled import PatchDraw, relabel
 from msicube.experiments.split import resolve_split, shuffled_labels
 from msicube.preprocess import SelectChannels
 from msicube.store import Study
@@ -32,6 +36,42 @@ def test_the_study_shows_the_labels_and_the_split_of_the_experiment(study: Study
     assert [stream.classes[i] for i in batch["label"].tolist()] == [labels[name] for name in names]
     with pytest.raises(LeakageError):
         SelectChannels(5).fit(own, slides=split.test)
+
+
+def test_patches_are_held_out_whole_and_streams_see_one_part(study: Study) -> None:
+    data = DataSection(split="patch", test_fraction=0.3)
+    split = resolve_split(data, study.samples, seed=0)
+    own = relabel(study, split, data, draw=PatchDraw(size=6, fraction=0.3, seed=4))
+    slide = study.slides[0]
+    train, test = (own.part(name).mask(slide) for name in ("train", "test"))
+    acquired = study.acquired(slide)
+    assert not (train & test).any()
+    assert ((train | test) == acquired).all()
+    for y in range(0, test.shape[0], 6):
+        for x in range(0, test.shape[1], 6):
+            inside = test[y : y + 6, x : x + 6][acquired[y : y + 6, x : x + 6]]
+            assert inside.all() or not inside.any()
+    share = [own.part("test").mask(name).sum() / study.acquired(name).sum() for name in study.slides]
+    assert 0.2 < np.mean(share) < 0.4
+    assert len(set(share)) == len(share), "every slide has a draw of its own"
+
+    again = pickle.loads(pickle.dumps(own.part("test")))
+    assert (again.acquired(slide) == test).all()
+    stream = SpectrumStream(own.part("test"), slides=[slide], lanes=1)
+    assert stream.n_samples == test.sum()
+
+
+def test_only_the_pixels_of_the_experiment_are_seen(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "study.zarr"
+    shutil.copytree(study.path, path)
+    mc.make_mask(str(path), mc.TICMask(threshold=1.0), name="bright")
+    copy = mc.open_study(path)
+    data = DataSection(where="~bright")
+    own = relabel(copy, resolve_split(data, copy.samples, seed=0), data)
+    for slide in copy.slides:
+        expected = copy.acquired(slide) & ~copy.mask(slide, "bright")
+        assert (own.acquired(slide) == expected).all()
+        assert not own.mask(slide, "bright").any()
 
 
 def test_where_labels_are_shuffled_nothing_else_tells_the_class(study: Study) -> None:

@@ -52,6 +52,55 @@ def test_a_patient_in_both_parts_is_an_error() -> None:
         resolve_split(DataSection(), samples, seed=0)
 
 
+def test_folds_hold_out_every_slide_once_and_no_patient_twice() -> None:
+    samples = table(13, mixed=True)
+    data = [DataSection(split="folds", folds=4, fold=fold) for fold in (1, 2, 3, 4)]
+    splits = [resolve_split(one, samples, seed=5) for one in data]
+    held_out = [slide for split in splits for slide in split.test]
+    assert sorted(held_out) == sorted(samples.index)
+    for split in splits:
+        assert sorted([*split.train, *split.test]) == sorted(samples.index)
+        parts = [{split.patients[slide] for slide in part} for part in (split.train, split.test)]
+        assert not parts[0] & parts[1]
+        n_each = Counter(split.labels[slide] for slide in split.test)
+        assert n_each["normal"] == n_each["tumour"], "a patient has one of each"
+    shuffled = samples.sample(frac=1, random_state=1)
+    assert [resolve_split(one, shuffled, seed=5).test for one in data] == [split.test for split in splits]
+    assert resolve_split(data[0], samples, seed=6).test != splits[0].test
+
+
+def test_folds_are_stratified_by_class() -> None:
+    labels = ["a"] * 16 + ["b"] * 8 + ["c"] * 8
+    samples = pd.DataFrame(
+        {"label": labels, "patient": [f"P{i // 2}" for i in range(32)]},
+        index=pd.Index([f"s{i:02d}" for i in range(32)], name="slide"),
+    )
+    for fold in (1, 2, 3, 4):
+        split = resolve_split(DataSection(split="folds", fold=fold), samples, seed=0)
+        assert Counter(split.labels[slide] for slide in split.test) == {"a": 4, "b": 2, "c": 2}
+
+
+def test_folds_that_cannot_be_made_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"'normal' has slides of 2 patients: .* data\.folds = 4"):
+        resolve_split(DataSection(split="folds", fold=1), table(4), seed=0)
+    for fold in (0, 5):
+        with pytest.raises(RecipeError, match="which of the 4 folds is held out"):
+            resolve_split(DataSection(split="folds", fold=fold), table(20), seed=0)
+
+
+def test_where_patches_are_split_the_slides_are_in_both_parts() -> None:
+    samples = table(4)
+    split = resolve_split(DataSection(split="patch"), samples, seed=0)
+    assert split.by_patch
+    assert split.train == split.test == tuple(samples.index)
+
+
+def test_an_empty_text_is_no_label() -> None:
+    samples = table(6, split=["train"] * 8 + ["test"] * 4)
+    samples.loc["slide00-0", "label"] = ""
+    assert resolve_split(DataSection(), samples, seed=0).unused == ("slide00-0",)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     n_patients=st.integers(6, 40),

@@ -77,7 +77,16 @@ def test_the_run_folder_is_complete(pixels: tuple[Run, Any], patches: Run) -> No
     assert {path.name for path in pixels[0].path.iterdir()} - report == common
     assert {path.name for path in patches.path.iterdir()} - report == common | {"examples.npz"}
     figures = {path.stem for path in (patches.path / "figures").iterdir()}
-    assert figures == {"training", "confusion", "roc", "ion_images", "pca", "probability", "patches"}
+    assert figures == {
+        "training",
+        "confusion",
+        "roc",
+        "calibration",
+        "ion_images",
+        "pca",
+        "probability",
+        "patches",
+    }
     assert {path.stem for path in (pixels[0].path / "figures").iterdir()} == figures - {"pca", "patches"}
     for run in (pixels[0], patches):
         assert open_run(run.path).info["state"] == "finished"

@@ -5,7 +5,13 @@ No pyplot and no global state: figures are made by the object-oriented API and s
 
 from __future__ import annotations
 
-from msicube.experiments.figures.curves import confusion_figure, roc_figure, training_figure
+from msicube.experiments.figures.attributions import attribution_figure
+from msicube.experiments.figures.curves import (
+    confusion_figure,
+    reliability_figure,
+    roc_figure,
+    training_figure,
+)
 from msicube.experiments.figures.images import (
     ImageRow,
     Picture,
@@ -19,11 +25,13 @@ from msicube.experiments.figures.style import save_figure
 __all__ = [
     "ImageRow",
     "Picture",
+    "attribution_figure",
     "colour_figure",
     "confusion_figure",
     "ion_image_figure",
     "patch_figure",
     "probability_figure",
+    "reliability_figure",
     "roc_figure",
     "save_figure",
     "training_figure",

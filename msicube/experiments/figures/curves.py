@@ -108,6 +108,35 @@ def roc_figure(scores: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.floating
     return figure
 
 
+@styled
+def reliability_figure(bins: Sequence[Mapping[str, float]], *, of: str, ece: float, brier: float) -> Figure:
+    """Draw how often what was predicted was so, and below it how many samples have which probability.
+
+    Parameters
+    ----------
+    bins
+        As :func:`~msicube.experiments.calibration.calibration` returns them.
+    of
+        What the probability is of.
+    ece, brier
+        Expected calibration error and Brier score, for the legend.
+    """
+    figure = new_figure(3.4, 3.9)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    predicted, observed, n = (np.array([row[key] for row in bins]) for key in ("predicted", "observed", "n"))
+    upper.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="as predicted")
+    text = f"observed (ECE {ece:.3f}, Brier {brier:.3f})"
+    upper.plot(predicted, observed, color=COLOURS[0], marker="o", ms=3.5, label=text, clip_on=False)
+    upper.set(ylabel="observed share", ylim=(-0.01, 1.01))
+    upper.legend(loc="upper left")
+    left = np.array([row["low"] for row in bins])
+    lower.bar(
+        left, n, width=[row["high"] - row["low"] for row in bins], align="edge", color=COLOURS[0], ec="white"
+    )
+    lower.set(xlabel=f"predicted probability of {of}", ylabel="number", xlim=(-0.01, 1.01))
+    return figure
+
+
 def _lines(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], *, first_colour: int = 0) -> None:
     from matplotlib.ticker import MaxNLocator
 

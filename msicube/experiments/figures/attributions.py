@@ -1,0 +1,124 @@
+"""The figure of attributions: a mean spectrum, and what of it a network looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msicube.experiments.figures.style import COLOURS, GREY, WIDTH, new_figure, panel_letter, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from msicube.experiments.bands import Band
+    from msicube.experiments.explain import Explanation
+
+NAMES = {"gradcam": "Grad-CAM", "integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
+#: m/z that are named in a panel.
+N_NAMED = 6
+
+
+@styled
+def attribution_figure(found: Explanation, bands: Sequence[Band]) -> Figure:
+    """Draw for each class its mean spectrum and, below it, the attributions, each scaled to its largest value.
+
+    Parameters
+    ----------
+    found
+        Attributions.
+    bands
+        To be named, of wavenumbers; of m/z the strongest channels are named instead.
+    """
+    n = len(found.classes)
+    figure = new_figure(WIDTH, 0.3 + 2.3 * n)
+    grid = figure.subplots(2 * n, 1, sharex=True, height_ratios=[1, 1] * n)
+    limits = (found.axis.min(), found.axis.max())
+    for index, name in enumerate(found.classes):
+        upper, lower = grid[2 * index], grid[2 * index + 1]
+        _spectrum(upper, found, index, headroom=0.6 if bands and not index else 0.05)
+        upper.set_title(f"{name}: mean of {found.n_spectra[index]:,} held-out spectra that were told right")
+        panel_letter(upper, "abcdefgh"[index])
+        _maps(lower, found, index)
+        for axes in (upper, lower):
+            for band in bands:
+                axes.axvspan(band.low, band.high, color=GREY, alpha=0.13, lw=0, zorder=0)
+        if not bands:
+            _name_strongest(lower, found, index)
+    _name_bands(grid[0], bands, limits)
+    wavenumbers = found.kind == "wavenumber"
+    grid[-1].set_xlabel("wavenumber (cm$^{-1}$)" if wavenumbers else "$m/z$")
+    grid[-1].set_xlim(limits[::-1] if wavenumbers else limits)
+    grid[1].legend(loc="lower right", ncols=len(found.maps))
+    return figure
+
+
+def _spectrum(axes: Axes, found: Explanation, index: int, *, headroom: float) -> None:
+    """Draw a mean spectrum and what it has more than others; the names of the bands need room above it."""
+    others = [i for i in range(len(found.classes)) if i != index]
+    rest = found.mean[others].mean(axis=0)
+    if found.kind == "mz":
+        axes.vlines(found.axis, 0, found.mean[index], color="black", lw=0.8)
+    else:
+        axes.plot(found.axis, found.mean[index], color="black", lw=1)
+    axes.set_ylabel("as the network\nsees it")
+    # What tells the classes apart is far smaller than the spectrum, so it has a scale of its own.
+    twin = axes.twinx()
+    twin.plot(found.axis, found.mean[index] - rest, color=COLOURS[4], lw=0.9)
+    twin.axhline(0, color=COLOURS[4], lw=0.5, ls=":")
+    twin.set_ylabel("less the mean of\nthe other classes", color=COLOURS[4])
+    twin.tick_params(axis="y", colors=COLOURS[4])
+    twin.spines["right"].set(visible=True, color=COLOURS[4])
+    for one in (axes, twin):
+        low, high = one.get_ylim()
+        one.set_ylim(low, high + headroom * (high - low))
+
+
+def _maps(axes: Axes, found: Explanation, index: int) -> None:
+    for (method, values), colour in zip(found.maps.items(), COLOURS, strict=False):
+        scaled = _scaled(values[index])
+        if method == "gradcam":
+            axes.fill_between(found.axis, 0, scaled, color=COLOURS[5], alpha=0.55, lw=0, label=NAMES[method])
+        else:
+            axes.plot(found.axis, scaled, color=colour, lw=1, label=NAMES[method])
+    axes.axhline(0, color=GREY, lw=0.6)
+    axes.set_ylabel("attribution\n(largest: 1)")
+    axes.set_ylim(-1.05, 1.05)
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    largest = np.abs(values).max()
+    return values / largest if largest else values
+
+
+def _name_bands(axes: Axes, bands: Sequence[Band], limits: tuple[float, float]) -> None:
+    for band in bands:
+        centre = (band.low + band.high) / 2
+        if limits[0] <= centre <= limits[1]:
+            axes.annotate(
+                band.name,
+                (centre, 1),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(0, -2),
+                textcoords="offset points",
+                rotation=90,
+                ha="center",
+                va="top",
+                fontsize=5.5,
+            )
+
+
+def _name_strongest(axes: Axes, found: Explanation, index: int) -> None:
+    sizes: Any = sum(np.abs(_scaled(values[index])) for values in found.maps.values())
+    for channel in np.argsort(-sizes)[:N_NAMED]:
+        axes.annotate(
+            f"{found.axis[channel]:.2f}",
+            (found.axis[channel], 1.0),
+            rotation=90,
+            ha="center",
+            va="top",
+            fontsize=5.5,
+        )
