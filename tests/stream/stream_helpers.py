@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,3 +39,9 @@ def all_same(first: Iterable[Any], second: Iterable[Any]) -> bool:
 def stream_threads() -> list[str]:
     """Return the reading threads that are alive."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("msicube-stream")]
+
+
+def left_in_shared_memory() -> list[str]:
+    """Return the tensors in shared memory whose process is gone: other tests have theirs while they run."""
+    names = (path.name.split("_") for path in Path("/dev/shm").glob("torch_*"))
+    return ["_".join(parts) for parts in names if not Path(f"/proc/{parts[1]}").exists()]

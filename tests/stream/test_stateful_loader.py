@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from stream_helpers import Batch, all_same, stream_threads
+from stream_helpers import Batch, all_same, left_in_shared_memory, stream_threads
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -62,10 +61,9 @@ def test_the_state_of_a_worker_is_refused_elsewhere(study: Study) -> None:
 
 def test_workers_from_a_fork_server_give_the_same_batches(study: Study) -> None:
     loader = DataLoader(of(study), batch_size=None, num_workers=2, multiprocessing_context="forkserver")
-    shared = set(Path("/dev/shm").iterdir())
     assert all_same(copied(loader), of(study))
     assert stream_threads() == []
-    assert set(Path("/dev/shm").iterdir()) <= shared
+    assert left_in_shared_memory() == []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
