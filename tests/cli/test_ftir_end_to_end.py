@@ -89,8 +89,8 @@ def test_the_map_finds_the_bands_that_the_simulation_changed(binary: Run, folder
 
 def test_the_tissue_beside_has_no_subtype(folder: Path) -> None:
     msicube(
-        f"train breast-ftir-subtypes {folder}/study.zarr --out {folder}/subtypes {SMALL} --set train.epochs=1 "
-        "--set data.fold=1"
+        f"train breast-ftir-subtypes {folder}/study.zarr --out {folder}/subtypes {SMALL} "
+        "--set train.epochs=1 --set data.fold=1"
     )
     run = open_run(folder / "subtypes")
     assert run.info["classes"] == ["HER2", "luminal A", "luminal B", "triple-negative"]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NAMES = {"gradcam": "Grad-CAM", "integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
 #: m/z that are named in a panel.
 N_NAMED = 6
+#: Share of the axis between any two of them.
+APART = 0.03
 
 
 @styled
@@ -67,7 +69,7 @@ def _spectrum(axes: Axes, found: Explanation, index: int, *, headroom: float) ->
     axes.set_ylabel("as the network\nsees it")
     # What tells the classes apart is far smaller than the spectrum, so it has a scale of its own.
     twin = axes.twinx()
-    twin.plot(found.axis, found.mean[index] - rest, color=COLOURS[4], lw=0.9)
+    twin.plot(found.axis, found.mean[index] - rest, color=COLOURS[4], **_marks(found, lw=0.9))
     twin.axhline(0, color=COLOURS[4], lw=0.5, ls=":")
     twin.set_ylabel("less the mean of\nthe other classes", color=COLOURS[4])
     twin.tick_params(axis="y", colors=COLOURS[4])
@@ -83,10 +85,15 @@ def _maps(axes: Axes, found: Explanation, index: int) -> None:
         if method == "gradcam":
             axes.fill_between(found.axis, 0, scaled, color=COLOURS[5], alpha=0.55, lw=0, label=NAMES[method])
         else:
-            axes.plot(found.axis, scaled, color=colour, lw=1, label=NAMES[method])
+            axes.plot(found.axis, scaled, color=colour, label=NAMES[method], **_marks(found, lw=1))
     axes.axhline(0, color=GREY, lw=0.6)
     axes.set_ylabel("attribution\n(largest: 1)")
     axes.set_ylim(-1.05, 1.05)
+
+
+def _marks(found: Explanation, *, lw: float) -> dict[str, Any]:
+    """Return a line for a spectrum, and points for single m/z, between which there is nothing."""
+    return {"ls": "", "marker": "o", "ms": 2} if found.kind == "mz" else {"lw": lw}
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,7 +120,13 @@ def _name_bands(axes: Axes, bands: Sequence[Band], limits: tuple[float, float]) 
 
 def _name_strongest(axes: Axes, found: Explanation, index: int) -> None:
     sizes: Any = sum(np.abs(_scaled(values[index])) for values in found.maps.values())
-    for channel in np.argsort(-sizes)[:N_NAMED]:
+    named: list[int] = []
+    for channel in np.argsort(-sizes).tolist():
+        if all(abs(found.axis[channel] - found.axis[other]) > APART * np.ptp(found.axis) for other in named):
+            named.append(channel)
+        if len(named) == N_NAMED:
+            break
+    for channel in named:
         axes.annotate(
             f"{found.axis[channel]:.2f}",
             (found.axis[channel], 1.0),
