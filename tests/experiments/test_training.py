@@ -73,7 +73,7 @@ def test_the_run_folder_is_complete(pixels: tuple[Run, Any], patches: Run) -> No
         "summary.json",
         "figures",
     }
-    report = {"report.html"}  # of another test of this session
+    report = {"report.html", "explanation"}  # of other tests of this session
     assert {path.name for path in pixels[0].path.iterdir()} - report == common
     assert {path.name for path in patches.path.iterdir()} - report == common | {"examples.npz"}
     figures = {path.stem for path in (patches.path / "figures").iterdir()}
