@@ -69,7 +69,8 @@ def folds(
                 f"convert with a table that has it"
             )
     table = samples[[label, patient]] if slides is None else samples.loc[list(slides), [label, patient]]
-    table = table[table[label].notna()]
+    # In the order of the names, so that the folds do not depend on the order of the table.
+    table = table[table[label].notna()].sort_index()
     if table[patient].isna().any():
         raise UsageError(
             f"slide {table.index[table[patient].isna()][0]!r} has a {label} and no {patient}: complete the table"

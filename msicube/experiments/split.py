@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from msicube.crossvalidation import folds
 from msicube.errors import LeakageError, RecipeError
 from msicube.experiments.recipe import DataSection
 
@@ -162,8 +163,6 @@ def _parts(
 
 def _fold(labels: pd.Series, patients: pd.Series, data: DataSection, seed: int) -> NDArray[np.bool_]:
     """Return which slides the fold holds out: by patient, the classes about as frequent in each fold."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     if not 1 <= data.fold <= data.folds:
         raise RecipeError(
             f"data.fold = {data.fold}: say which of the {data.folds} folds is held out, counted from 1; training goes "
@@ -175,13 +174,9 @@ def _fold(labels: pd.Series, patients: pd.Series, data: DataSection, seed: int) 
             f"class {fewest.idxmin()!r} has slides of {fewest.min()} patients: expected at least data.folds = "
             f"{data.folds}, so that each fold has one; take fewer folds"
         )
-    # In the order of the names, so that the folds do not depend on the order of the table.
-    order = np.argsort(labels.index.to_numpy(str), kind="stable")
-    folds = StratifiedGroupKFold(data.folds, shuffle=True, random_state=seed)
-    parts = list(folds.split(order, labels.iloc[order], patients.iloc[order]))
-    held_out = np.zeros(len(labels), bool)
-    held_out[order[parts[data.fold - 1][1]]] = True
-    return held_out
+    table = pd.DataFrame({"label": labels, "patient": patients})
+    held_out = folds(table, k=data.folds, seed=seed)[data.fold - 1].test
+    return np.asarray(labels.index.isin(held_out), bool)
 
 
 def _draw(labels: pd.Series, patients: pd.Series, fraction: float, seed: int) -> pd.Series:
