@@ -28,8 +28,11 @@ CODECS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("bytes", {}),
 }
 
-#: Of chunks that are nearly all zeros: measured on 0.3 to 1.5 % of values, level -5 is as small as level 1.
-SPARSE_ZSTD_LEVEL = -5
+#: For chunks that are nearly all zeros. Where few values are equal, level -5 is as small as level 1 up to 2 % of values
+#: and 8 % larger at 3 %, in half the time; of counts, which are often equal, it makes twice as much.
+QUICK_ZSTD_LEVEL = -5
+#: How much larger the quick level may be.
+QUICK_COST = 1.1
 
 
 @dataclass(frozen=True)
@@ -103,21 +106,26 @@ class ChunkCodec:
             else None
         }
 
-    def encode(self, chunk: NDArray[Any], *, sparse: bool = False) -> bytes:
+    def packs_quickly(self, chunk: NDArray[Any]) -> bool:
+        """Return whether looking less closely makes nearly as little of a chunk; only zstd has such a level."""
+        if self.name != "zstd":
+            return False
+        return len(self.encode(chunk, quickly=True)) <= QUICK_COST * len(self.encode(chunk))
+
+    def encode(self, chunk: NDArray[Any], *, quickly: bool = False) -> bytes:
         """Encode one C-contiguous chunk.
 
         Parameters
         ----------
         chunk
             Of the codec's type.
-        sparse
-            Whether nearly all values are 0. zstd then looks less closely: the same format, no larger, in two thirds of
-            the time.
+        quickly
+            Let zstd look less closely: the same format, in half the time; see :meth:`packs_quickly`.
         """
         if self._codec is None:
             return chunk.tobytes()
-        if sparse and self.name == "zstd":
-            return bytes(_zstd(SPARSE_ZSTD_LEVEL).encode(chunk))
+        if quickly and self.name == "zstd":
+            return bytes(_zstd(QUICK_ZSTD_LEVEL).encode(chunk))
         return bytes(self._codec.encode(chunk))
 
     def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:

@@ -20,8 +20,8 @@ from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore
 
 EMPTY = np.uint64(2**64 - 1)
-#: A chunk is encoded as sparse where fewer than one in so many of its values is not 0.
-SPARSE = 50
+#: A chunk is sparse where fewer than one in so many of its values is not the fill value.
+SPARSE = 25
 #: Chunks closer together than this in a shard are fetched with one read.
 COALESCE_GAP = 64 * 1024
 
@@ -94,11 +94,20 @@ class ShardLayout:
         """
         return self._joined(self._scattered(shape, pixel, channel, values))
 
-    def _cut(self, block: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
-        """Yield position and values of each chunk of a block."""
+    def _cut(self, block: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any], int]]:
+        """Yield position and values of each chunk of a block, and how many are not the fill value."""
         for position in np.ndindex(*self.grid):
             region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
-            yield position, self._padded(block[region])
+            chunk = self._padded(block[region])
+            yield position, chunk, int(np.count_nonzero(self._filled(chunk)))
+
+    def _filled(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which values are not the fill value.
+
+        By bits: -0.0 is a value to keep where the fill value is 0, and so is any other NaN where it is one.
+        """
+        filled: NDArray[np.bool_] = values.view(self._word) != self._fill_bits
+        return filled
 
     def _scattered(
         self,
@@ -106,8 +115,12 @@ class ShardLayout:
         pixel: NDArray[np.int32],
         channel: NDArray[np.int32],
         values: NDArray[Any],
-    ) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
-        """Yield position and values of each chunk in which a value lies; the chunk is overwritten by the next."""
+    ) -> Iterator[tuple[tuple[int, ...], NDArray[Any], int]]:
+        """Yield what :meth:`_cut` does, of each chunk in which a value lies; the chunk is overwritten by the next."""
+        values = values.astype(self.codec.dtype, copy=False)
+        filled = self._filled(values)
+        if not filled.all():
+            pixel, channel, values = pixel[filled], channel[filled], values[filled]
         y, x = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
         (gy, gx, gc), (cy, cx, cc) = self.grid, self.chunk
         # A table for pixels and one for channels: a lookup is cheaper than a division for each value.
@@ -118,7 +131,7 @@ class ShardLayout:
         place = place_of_pixel[pixel] + place_of_channel[channel]
         small = np.uint16 if gy * gx * gc <= 2**16 else np.uint32  # 16 bits are sorted by counting
         order = np.argsort(chunk.astype(small), kind="stable")
-        place, values = place[order], values[order].astype(self.codec.dtype, copy=False)
+        place, values = place[order], values[order]
         counts = np.bincount(chunk, minlength=gy * gx * gc)
         ends = np.cumsum(counts)
         scratch = np.full(self.chunk, self.fill, self.codec.dtype)
@@ -126,20 +139,25 @@ class ShardLayout:
         for number in np.flatnonzero(counts).tolist():
             span = slice(int(ends[number] - counts[number]), int(ends[number]))
             flat[place[span]] = values[span]
-            yield tuple(int(p) for p in np.unravel_index(number, self.grid)), scratch
+            yield tuple(int(p) for p in np.unravel_index(number, self.grid)), scratch, int(counts[number])
             flat[place[span]] = self.fill
 
-    def _joined(self, chunks: Iterable[tuple[tuple[int, ...], NDArray[Any]]]) -> bytes:
-        """Encode chunks, in the order of their positions, and return them with their index."""
+    def _joined(self, chunks: Iterable[tuple[tuple[int, ...], NDArray[Any], int]]) -> bytes:
+        """Encode chunks, in the order of their positions, and return them with their index.
+
+        Those in which nothing is filled are left out.
+        """
         parts: list[bytes] = []
+        quickly: bool | None = None  # decided by the first sparse chunk: those of a shard are alike
         index = np.full((*self.grid, 2), EMPTY, "<u8")
         offset = 0
-        for position, chunk in chunks:
-            # By bits: -0.0 is a value to keep where the fill value is 0, and so is any other NaN where it is one.
-            filled = int(np.count_nonzero(chunk.view(self._word) != self._fill_bits))
+        for position, chunk, filled in chunks:
             if filled == 0:
                 continue
-            data = self.codec.encode(chunk, sparse=filled * SPARSE < chunk.size)
+            sparse = filled * SPARSE < chunk.size
+            if sparse and quickly is None:
+                quickly = self.codec.packs_quickly(chunk)
+            data = self.codec.encode(chunk, quickly=sparse and bool(quickly))
             parts.append(data)
             index[position] = offset, len(data)
             offset += len(data)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from msicube.conversion.tiles import unchanged
 from msicube.readers import PeakSource
 from msicube.store import Location
-from msicube.store.peaks import PeakLayout, PeakWriter
+from msicube.store.peaks import PeakLayout, PeakWriter, peak_codecs
 from msicube.store.slide import SlideDraft
 
 
@@ -44,12 +44,11 @@ class PeakPlan:
         pair = source.mz_dtype.itemsize + source.intensity_dtype.itemsize
         return cls(source, PeakLayout.of(int(offset[-1]), pair, shard_bytes), offset)
 
-    @property
-    def document(self) -> list[Any]:
-        """What decides the stored bytes, as JSON."""
+    def document(self, codec: str) -> list[Any]:
+        """Return what decides the stored bytes, as JSON; ``codec`` is that of the slide's spectra."""
         offsets = hashlib.sha256(self.offset.tobytes()).hexdigest()
         types = self.source.mz_dtype.str, self.source.intensity_dtype.str
-        return [offsets, self.layout.chunk, self.layout.shard, *types]
+        return [offsets, self.layout.chunk, self.layout.shard, *types, *peak_codecs(codec)]
 
     @property
     def pair_bytes(self) -> int:

@@ -99,7 +99,7 @@ class SlidePlan:
             "tiles": [self.tiles.shape, self.tiles.tile, self.tiles.cell, self.tiles.channel_chunk],
             "dtype": info.dtype.str,
             "codec": self.codec,
-            "peaks": self.peaks.document if self.peaks else None,
+            "peaks": self.peaks.document(self.codec) if self.peaks else None,
             "format_version": schema.FORMAT_VERSION,
         }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -26,6 +26,9 @@ PEAKS = "peaks"
 CHUNK_VALUES = 2**14
 #: Values in a shard, at most.
 SHARD_VALUES = 2**20
+#: Neighbouring m/z share their high bytes. With these together, the default codec packs them three times as fast and a
+#: fifth smaller (``docs/codecs.md``); of intensities only the exponent is shared, and there it gains little.
+MZ_CODEC = {"zstd": "blosc-zstd"}
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,19 @@ class PeakWriter:
         return _shard(self.location, self.layout, start)
 
 
+def peak_codecs(codec: str) -> tuple[str, str]:
+    """Return the codecs of m/z and of intensity, by name, in a slide whose spectra have ``codec``."""
+    return MZ_CODEC.get(codec, codec), codec
+
+
 def create_peaks(
     group: Location, layout: PeakLayout, mz: np.dtype[Any], intensity: np.dtype[Any], codec: str
 ) -> tuple[PeakWriter, PeakWriter]:
     """Write the metadata of the group and its two arrays of values, and return their writers."""
     (group / METADATA).put(group_metadata({}))
     writers = []
-    for spec, dtype in zip(schema.PEAK_SPECS, (mz, intensity), strict=False):
-        writer = PeakWriter(group / spec.name, layout.shards(dtype, codec))
+    for spec, dtype, name in zip(schema.PEAK_SPECS, (mz, intensity), peak_codecs(codec), strict=False):
+        writer = PeakWriter(group / spec.name, layout.shards(dtype, name))
         metadata = array_metadata(
             (layout.length,),
             dtype,

@@ -73,6 +73,8 @@ class IbdPeaks:
 
 
 def _joined(parts: list[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if len(parts) == 1 and parts[0].dtype == dtype:
+        return parts[0]
     # A signalling NaN that changes its type is no reason to warn: it is kept as a NaN.
     with np.errstate(invalid="ignore"):
         return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype)
