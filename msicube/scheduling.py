@@ -1,4 +1,4 @@
-"""Where Dask work runs: threads, processes, or a cluster, by one argument everywhere.
+"""Where work runs: threads, processes, or a Dask cluster, by one argument everywhere.
 
 A scheduler is ``"threads"``, ``"processes"``, ``"synchronous"``, the address of a Dask scheduler
 (``"tcp://host:8786"``) or a :class:`distributed.Client`. Nothing here changes Dask's global configuration.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -79,10 +80,11 @@ def run_tasks(
     workers: int | None = None,
     on_result: Callable[[Result], None],
 ) -> None:
-    """Apply a function to each item, as one Dask task each, and hand over results as they finish.
+    """Apply a function to each item and hand over results as they finish.
 
-    A local scheduler keeps at most ``workers`` tasks in flight, so memory is bounded by the bound of one task times
-    ``workers``. The first error stops the rest and is raised.
+    Independent tasks have no graph, so threads of this process take them without Dask, which a small conversion would
+    spend more time importing than working. A local scheduler keeps at most ``workers`` tasks in flight, so memory is
+    bounded by the bound of one task times ``workers``. The first error stops the rest and is raised.
 
     Parameters
     ----------
@@ -97,7 +99,38 @@ def run_tasks(
     """
     if not isinstance(scheduler, str) or scheduler not in LOCAL:
         _run_on_cluster(function, items, scheduler, on_result)
+    elif scheduler == "processes":
+        _run_in_processes(function, items, workers, on_result)
+    else:
+        n_threads = 1 if scheduler == "synchronous" else workers or default_workers()
+        _run_in_threads(function, items, n_threads, on_result)
+
+
+def _run_in_threads(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    n_threads: int,
+    on_result: Callable[[Result], None],
+) -> None:
+    if n_threads == 1:
+        for item in items:
+            on_result(function(item))
         return
+    with ThreadPoolExecutor(n_threads, "msicube") as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                on_result(future.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_in_processes(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None,
+    on_result: Callable[[Result], None],
+) -> None:
     from dask.callbacks import Callback
     from dask.delayed import delayed
 
@@ -113,7 +146,7 @@ def run_tasks(
             on_result(result)
 
     with Callback(posttask=finished):
-        compute(tasks, scheduler=scheduler, workers=workers)
+        compute(tasks, scheduler="processes", workers=workers)
 
 
 def _run_on_cluster(
@@ -122,12 +155,12 @@ def _run_on_cluster(
     scheduler: SchedulerLike,
     on_result: Callable[[Result], None],
 ) -> None:
-    from distributed import as_completed
+    import distributed
 
     with connect(scheduler) as client:
         futures = client.map(function, items, pure=False)
         try:
-            for _, result in as_completed(futures, with_results=True):
+            for _, result in distributed.as_completed(futures, with_results=True):
                 on_result(result)
         finally:
             client.cancel(futures)

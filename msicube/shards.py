@@ -37,6 +37,27 @@ class ByteSource(Protocol):
 
 
 @dataclass(frozen=True)
+class EncodedShard:
+    """The bytes of a shard, as the parts that follow each other: joining them would copy all of it once more."""
+
+    parts: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
+
+    @property
+    def crc32c(self) -> int:
+        """CRC-32C of all bytes."""
+        checksum = 0
+        for part in self.parts:
+            checksum = google_crc32c.extend(checksum, part)
+        return checksum
+
+
+@dataclass(frozen=True)
 class ShardLayout:
     """Shape, chunks, codec and fill value of a shard of a ``(y, x, channel)`` array.
 
@@ -67,8 +88,8 @@ class ShardLayout:
         """Length of the index and its checksum."""
         return 16 * int(np.prod(self.grid)) + 4
 
-    def encode(self, block: NDArray[Any]) -> bytes:
-        """Return the bytes of a shard that holds ``block`` at its origin and fill values elsewhere.
+    def encode(self, block: NDArray[Any]) -> EncodedShard:
+        """Return a shard that holds ``block`` at its origin and fill values elsewhere.
 
         Chunks that are the fill value bit for bit are left out, as the specification has it.
         """
@@ -80,8 +101,8 @@ class ShardLayout:
         pixel: NDArray[np.int32],
         channel: NDArray[np.int32],
         values: NDArray[Any],
-    ) -> bytes:
-        """Return the bytes that :meth:`encode` gives for a block that is fill values elsewhere, without making it.
+    ) -> EncodedShard:
+        """Return what :meth:`encode` gives for a block that is fill values elsewhere, without making it.
 
         Parameters
         ----------
@@ -142,7 +163,7 @@ class ShardLayout:
             yield tuple(int(p) for p in np.unravel_index(number, self.grid)), scratch, int(counts[number])
             flat[place[span]] = self.fill
 
-    def _joined(self, chunks: Iterable[tuple[tuple[int, ...], NDArray[Any], int]]) -> bytes:
+    def _joined(self, chunks: Iterable[tuple[tuple[int, ...], NDArray[Any], int]]) -> EncodedShard:
         """Encode chunks, in the order of their positions, and return them with their index.
 
         Those in which nothing is filled are left out.
@@ -163,7 +184,7 @@ class ShardLayout:
             offset += len(data)
         encoded_index = index.tobytes()
         checksum = np.uint32(google_crc32c.value(encoded_index)).astype("<u4").tobytes()
-        return b"".join([*parts, encoded_index, checksum])
+        return EncodedShard((*parts, encoded_index, checksum))
 
     def read_index(self, source: ByteSource) -> NDArray[np.uint64]:
         """Return the ``(y, x, channel, 2)`` index of a shard: offset and length of each chunk.

@@ -201,7 +201,7 @@ def test_spectra_of_a_cell_go_straight_into_rows(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     block = rng.random((8, 12, 9), np.float32)
     block[:4, :6, :4] = 0  # one chunk that is not stored
-    source = _Bytes(layout.encode(block))
+    source = _Bytes(bytes(layout.encode(block)))
     row, column = data.draw(st.integers(0, 1)), data.draw(st.integers(0, 1))
     pixels = np.array(data.draw(st.lists(st.integers(0, 23), max_size=24)), np.intp)
     out = np.full((40, 9), -1, np.float32)

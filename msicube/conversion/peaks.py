@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -111,7 +110,7 @@ class PeakTask:
         stored = []
         for writer, values in zip(self.writers, self.source.read(0, len(self.source.lengths)), strict=True):
             data = writer.write(self.start, values[self.start - self.first : self.stop - self.first])
-            stored.append([len(data), google_crc32c.value(data)])
+            stored.append([len(data), data.crc32c])
         self.record.put(json.dumps(stored).encode())
 
     def finished(self) -> bool:

@@ -196,7 +196,7 @@ class TileTask:
             tile = self.source.read()
             data = self.writer.write(self.window, tile.values)
             summary = TileSummary.of(tile.values, self.acquired)
-        record = TileRecord(self.window, len(data), google_crc32c.value(data), summary, tile.binning)
+        record = TileRecord(self.window, len(data), data.crc32c, summary, tile.binning)
         self.record.put(record.to_bytes())
 
     def finished(self) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore, UsageError
 from msicube.readers import SparseTile
-from msicube.shards import ByteSource, ShardLayout
+from msicube.shards import ByteSource, EncodedShard, ShardLayout
 from msicube.store.draft import location_metadata
 from msicube.store.location import Location
 from msicube.tiling import Window, windows
@@ -36,8 +36,8 @@ class CubeWriter:
     location: Location
     layout: ShardLayout
 
-    def write(self, window: Window, block: NDArray[Any]) -> bytes:
-        """Encode and store a tile, and return the bytes that were stored.
+    def write(self, window: Window, block: NDArray[Any]) -> EncodedShard:
+        """Encode and store a tile, and return what was stored.
 
         Parameters
         ----------
@@ -48,12 +48,12 @@ class CubeWriter:
         """
         return self._put(window, self.layout.encode(block))
 
-    def write_sparse(self, window: Window, tile: SparseTile) -> bytes:
+    def write_sparse(self, window: Window, tile: SparseTile) -> EncodedShard:
         """Encode and store a tile given without its zeros; the bytes are those of :meth:`write`."""
         return self._put(window, self.layout.encode_sparse(*tile[:4]))
 
-    def _put(self, window: Window, data: bytes) -> bytes:
-        self.shard(window).put(data)
+    def _put(self, window: Window, data: EncodedShard) -> EncodedShard:
+        self.shard(window).put(*data.parts)
         return data
 
     def shard(self, window: Window) -> Location:

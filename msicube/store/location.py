@@ -119,11 +119,11 @@ class Location:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def put(self, data: bytes) -> None:
-        """Write an object; it is there whole or not at all."""
+    def put(self, *parts: bytes) -> None:
+        """Write an object from parts that follow each other; it is there whole or not at all."""
         if self.local is None:
             filesystem, path = self._remote()
-            filesystem.pipe_file(path, data)
+            filesystem.pipe_file(path, b"".join(parts))
             return
         self.local.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.local.with_name(
@@ -131,7 +131,7 @@ class Location:
         )
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                file.writelines(parts)
             temporary.replace(self.local)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from msicube import schema
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore
 from msicube.readers import Peaks
-from msicube.shards import ShardLayout
+from msicube.shards import EncodedShard, ShardLayout
 from msicube.store.draft import METADATA, array_metadata, group_metadata, location_metadata
 from msicube.store.location import Location
 
@@ -70,10 +70,10 @@ class PeakWriter:
     location: Location
     layout: ShardLayout
 
-    def write(self, start: int, values: NDArray[Any]) -> bytes:
-        """Encode and store the shard that begins at a peak, and return the bytes that were stored."""
+    def write(self, start: int, values: NDArray[Any]) -> EncodedShard:
+        """Encode and store the shard that begins at a peak, and return what was stored."""
         data = self.layout.encode(values.reshape(1, 1, -1))
-        self.shard(start).put(data)
+        self.shard(start).put(*data.parts)
         return data
 
     def shard(self, start: int) -> Location:

@@ -16,7 +16,7 @@ from msicube.readers.agilent.headers import HEADER_BYTES
 from msicube.tiling import Window
 
 #: Bytes of bands that are in memory besides the window.
-READ_BYTES = 4 * 2**20
+READ_BYTES = 2 * 2**20
 #: Buffers that one system call fills.
 MAX_BUFFERS = 512
 #: Values that set the bands in memory apart: bands of a power of two would push each other out of the cache.
