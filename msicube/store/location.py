@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 
 #: Requests that wait for a network at a time.
 REQUESTS = 32
+#: Parts that one system call writes.
+MAX_BUFFERS = 512
 #: Ending of an object that is being written; what a killed process leaves of it is never read and never committed.
 TEMPORARY = ".tmp"
 
@@ -130,8 +132,8 @@ class Location:
             f"{self.local.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}"
         )
         try:
-            with temporary.open("wb") as file:
-                file.writelines(parts)
+            with temporary.open("wb", buffering=0) as file:
+                _write_all(file.fileno(), parts)
             temporary.replace(self.local)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -198,6 +200,18 @@ class Location:
         filesystem, path = fsspec.core.url_to_fs(self.url, **self.options)
         filesystem.invalidate_cache()
         return filesystem, path
+
+
+def _write_all(handle: int, parts: Sequence[bytes]) -> None:
+    """Write parts one after another, many with one system call."""
+    for start in range(0, len(parts), MAX_BUFFERS):
+        left = [memoryview(part) for part in parts[start : start + MAX_BUFFERS] if part]
+        while left:
+            written = os.writev(handle, left)
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if left:  # a call interrupted, or no more room: the next call says which
+                left[0] = left[0][written:]
 
 
 def spread(function: Callable[[Item], Result], items: Iterable[Item], *, remote: bool) -> list[Result]:
