@@ -13,13 +13,14 @@ from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
     from msicube.experiments.comparison import Comparison, compare
+    from msicube.experiments.events import TrainingEvent
     from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.prediction import predict
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
     from msicube.experiments.run import Run, open_run
-    from msicube.experiments.training import TrainingEvent, train
+    from msicube.experiments.training import train
 
 _HOMES = {
     "predict": "prediction",
@@ -34,7 +35,7 @@ _HOMES = {
     "report": "reporting",
     "Run": "run",
     "open_run": "run",
-    "TrainingEvent": "training",
+    "TrainingEvent": "events",
     "train": "training",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Features:
         The variable of the slides that holds the features, or None where they are computed while streaming.
     origin
         Where the pipeline was found, as a sentence.
+    in_study
+        Whether it was found in the study, and not fitted for the experiment.
     """
 
     recipe: Recipe
@@ -54,6 +56,7 @@ class Features:
     pipeline: Pipeline
     variable: str | None
     origin: str
+    in_study: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -75,6 +78,7 @@ class Features:
         return {
             "name": self.recipe.pipeline.name,
             "origin": self.origin,
+            "in_study": self.in_study,
             "steps": str_steps(self.pipeline.steps_),
             "slides": self.pipeline.slides_,
             "n_passes": self.pipeline.n_passes_,
@@ -85,6 +89,10 @@ class Features:
         """Save the pipeline under its name in a study of its own, without slides."""
         create_study(Location.of(path), modality=self.study.modality)
         self.pipeline.save(path, name=self.recipe.pipeline.name)
+
+    def reloaded(self, path: Path) -> Features:
+        """Return the same with the pipeline as it was saved, which is what a run that is taken up has."""
+        return replace(self, pipeline=Pipeline.load(path, name=self.recipe.pipeline.name))
 
     def stream(self, slides: Sequence[str], *, seed: int, training: bool) -> AnyStream:
         """Return a stream of samples: shuffled and balanced for training, each once for evaluation.
@@ -134,9 +142,9 @@ class Features:
             return len(stream)
         return min(len(stream), max(1, limit // self.recipe.train.batch_size))
 
-    def batches(self, stream: AnyStream, *, training: bool) -> Iterator[Mapping[str, Tensor]]:
-        """Yield the batches of an epoch within the recipe's limit."""
-        return islice(stream, self.n_steps(stream, training=training))
+    def batches(self, stream: AnyStream, *, training: bool, start: int = 0) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the batches of an epoch within the recipe's limit, those after ``start`` of a stream that is there."""
+        return islice(stream, self.n_steps(stream, training=training) - start)
 
     def top_channels(self, n: int) -> tuple[NDArray[np.intp], list[float]]:
         """Return the channels that tell the classes best apart, best first, and their place on the axis.
@@ -183,6 +191,7 @@ def prepare_features(
     seed: int = 0,
     scheduler: SchedulerLike = "threads",
     progress: Callable[[str, int, int], None] | None = None,
+    fitted: Pipeline | None = None,
 ) -> Features:
     """Find or fit the pipeline of a recipe; only training slides are ever seen.
 
@@ -200,6 +209,8 @@ def prepare_features(
         Of the draw, where patches are split.
     scheduler, progress
         Of the fit.
+    fitted
+        What this very experiment has fitted before, where a run is taken up.
 
     Raises
     ------
@@ -212,18 +223,17 @@ def prepare_features(
     own = relabel(study, split, recipe.data, labels, draw=draw)
     name, where = recipe.pipeline.name, recipe.data.where or None
     fit_where = recipe.pipeline.where or where
-    if labels is None and recipe.data.split != "folds" and name in study.pipelines():
+    found_there = labels is None and recipe.data.split != "folds" and name in study.pipelines()
+    if fitted is None and found_there:
         pipeline = Pipeline.load(study, name=name)
         check_saved(pipeline, recipe.pipeline, train=split.train, study=study, where=fit_where)
-        if is_materialised(study, pipeline, name, [*split.train, *split.test], where=where):
-            return Features(
-                recipe, own, pipeline, name, f"Saved in the study as '{name}', with its features."
-            )
-        return Features(
-            recipe, own, pipeline, None, f"Saved in the study as '{name}', computed while streaming."
-        )
-    pipeline = build_pipeline(recipe.pipeline)
-    pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
-    pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
+        stored = is_materialised(study, pipeline, name, [*split.train, *split.test], where=where)
+        how = "with its features" if stored else "computed while streaming"
+        origin = f"Saved in the study as '{name}', {how}."
+        return Features(recipe, own, pipeline, name if stored else None, origin, in_study=True)
+    pipeline = fitted or build_pipeline(recipe.pipeline)
+    if fitted is None:
+        pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
+        pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
     return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

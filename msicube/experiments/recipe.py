@@ -115,6 +115,9 @@ class TrainSection:
         Of torch on the CPU while training; 0 leaves them as they are.
     memory
         Budget of the stream, such as ``"256 MiB"``.
+    checkpoint_seconds
+        Between one checkpoint and the next within an epoch; 0 writes one after every step, ``inf`` none. There is one
+        at the end of each epoch, and when a run is interrupted, in any case.
     """
 
     epochs: int = _number(10, 1)
@@ -125,6 +128,7 @@ class TrainSection:
     device: str = "auto"
     threads: int = _number(0, 0)
     memory: str = "256 MiB"
+    checkpoint_seconds: float = _number(60.0, 0)
 
 
 @dataclass(frozen=True)

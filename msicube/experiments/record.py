@@ -19,6 +19,7 @@ from msicube.experiments.split import Split
 from msicube.experiments.thumbnails import pixel_size
 from msicube.models import provenance
 from msicube.store import Study
+from msicube.store.content import slide_digest
 
 PACKAGES = ("msicube", "torch", "torchvision", "numpy", "scikit-learn", "xarray", "zarr", "dask")
 
@@ -69,7 +70,8 @@ def _rows(
         if labels is not None:
             row["trained_as"] = labels[slide]
         shape = list(study.cube(slide).shape[:2])
-        rows.append({**row, "shape": shape, "pixel_size": pixel_size(study, slide)})
+        digest = slide_digest(study, slide)
+        rows.append({**row, "shape": shape, "pixel_size": pixel_size(study, slide), "digest": digest})
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -43,3 +43,16 @@ def torch_settings(*, threads: int, seed: int, device: torch.device) -> Iterator
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the state of the generators that a network draws from, such as in dropout."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Put the generators where they were; one of a device that there was not then stays as it is."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,215 @@
+"""The training loop of one run: epochs of steps, each evaluated, from the beginning or from a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msicube.errors import UsageError
+from msicube.experiments.checkpoint import Checkpoints, Place
+from msicube.experiments.evaluation import evaluate
+from msicube.experiments.events import OnEvent, TrainingEvent
+from msicube.experiments.features import Features
+from msicube.experiments.interruption import Interruption
+from msicube.experiments.run import EXAMPLES, PREDICTIONS, SUMMARY, WEIGHTS, Run, replacing
+from msicube.experiments.split import Split
+from msicube.experiments.summary import summarise
+from msicube.experiments.torch_settings import random_state, set_random_state
+
+Batch = Mapping[str, Tensor]
+
+
+class Session:
+    """The training of one network.
+
+    Parameters
+    ----------
+    run
+        Where its results go.
+    split, features
+        What it is trained on and evaluated on.
+    model, device
+        The network, on its device.
+    labels
+        Of the training slides, where they are not the true ones.
+    seed
+        Of the order of the samples.
+    asked
+        Tells whether the process was asked to stop.
+    report
+        Called after each step.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        split: Split,
+        features: Features,
+        model: nn.Module,
+        device: torch.device,
+        *,
+        labels: Mapping[str, str] | None,
+        seed: int,
+        asked: Interruption,
+        report: OnEvent,
+    ) -> None:
+        self.run, self.split, self.features = run, split, features
+        self.model, self.device, self.report, self.asked = model, device, report, asked
+        self.settings = features.recipe.train
+        self.stream = features.stream(split.train, seed=seed, training=True)
+        self.held_out = features.stream(split.test, seed=seed, training=False)
+        names = labels or split.labels
+        self.targets = torch.tensor([split.classes.index(names[slide]) for slide in self.stream.slides])
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.settings.optimizer]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = kind(
+            trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self.checkpoints = Checkpoints(run, every=self.settings.checkpoint_seconds)
+        self.place = Place()
+        self._whole = True
+
+    def fit(self) -> None:
+        """Train and evaluate to the last epoch.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The process was asked to stop; the checkpoint is that of the last whole step.
+        """
+        self._take_up()
+        try:
+            while self.place.epoch <= self.settings.epochs:
+                self._train()
+                self._close_epoch()
+        except KeyboardInterrupt:
+            if self._whole:
+                self._save()
+            if not self.run.metrics:  # else those of the last finished epoch stay beside its predictions
+                self._save_weights()
+            raise
+
+    def _take_up(self) -> None:
+        """Go on from the checkpoint, where there is one; epochs that it does not count are trained again."""
+        state = self.checkpoints.load()
+        if state is not None:
+            self._restore(state)
+            done, total = self.place.step, self.features.n_steps(self.stream, training=True)
+            self.report(self._event("resumed", done, total))
+        self.run.keep_metrics(before=self.place.epoch)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"the checkpoint in {self.run.path} is of another network ({str(error).splitlines()[0]}): the code of "
+                f"the network was changed, so start the run anew with overwrite=True (--overwrite)"
+            ) from error
+        self.stream.load_state_dict(state["stream"])
+        self.place = Place(**state["place"])
+        set_random_state(state["random"], self.device)
+
+    def _save(self) -> None:
+        self.stream.set_epoch(self.place.epoch - 1)
+        self.checkpoints.save(
+            {
+                "place": asdict(self.place),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "stream": self.stream.state_dict(step=self.place.step),
+                "random": random_state(self.device),
+            }
+        )
+
+    def _train(self) -> None:
+        """Train what is left of the current epoch."""
+        place, started = self.place, time.perf_counter() - self.place.seconds
+        self.stream.set_epoch(place.epoch - 1)
+        self.model.train()
+        steps = self.features.n_steps(self.stream, training=True)
+        batches = self.features.batches(self.stream, training=True, start=place.step)
+        with self.asked.held_back():
+            for batch in batches:
+                self._whole = False
+                sums = self._step(batch)
+                place.sums = [total + new for total, new in zip(place.sums, sums, strict=True)]
+                place.step += 1
+                place.seconds = time.perf_counter() - started
+                self._whole = True
+                self.report(self._event("train", place.step, steps))
+                self.asked.check()
+                if place.step == steps or self.checkpoints.due:
+                    self._save()
+
+    def _step(self, batch: Batch) -> tuple[float, float, float]:
+        """Train one step; return its weighted loss, the weight of the samples told right, and the weight."""
+        inputs = batch[self.features.key].to(self.device, non_blocking=True)
+        target = self.targets[batch["slide"]].to(self.device)
+        weight = batch["weight"].to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self.model(inputs)
+        losses = nn.functional.cross_entropy(logits, target, reduction="none") * weight
+        (losses.sum() / weight.sum()).backward()
+        self.optimizer.step()
+        return _sums(losses, logits, target, weight)
+
+    def _close_epoch(self) -> None:
+        """Evaluate the epoch that was trained, write what comes of it, and go on to the next."""
+        place, epochs = self.place, self.settings.epochs
+        started = time.perf_counter() - place.seconds
+        loss, right, weight = place.sums
+        entry: dict[str, Any] = {
+            "epoch": place.epoch,
+            "train": {"loss": loss / weight, "accuracy": right / weight},
+            "test": self._test(last=place.epoch == epochs),
+            "seconds": time.perf_counter() - started,
+        }
+        event = self._event("epoch", place.epoch, epochs, metrics=entry)
+        with self.asked.held_back():
+            self._save_weights()
+            self.run.append_metrics(entry)
+            place.next_epoch()
+            self._save()
+        self.report(event)
+
+    def _test(self, *, last: bool) -> dict[str, Any]:
+        """Score the held-out slides and write what comes of it; with confidence intervals after the last epoch."""
+        found = evaluate(
+            self.model,
+            self.features.batches(self.held_out, training=False),
+            key=self.features.key,
+            slides=self.held_out.slides,
+            labels=self.split.indices(self.held_out.slides),
+            patients=[self.split.patients[slide] for slide in self.held_out.slides],
+            classes=self.split.classes,
+            device=self.device,
+        )
+        summary = summarise(found.predictions, self.split.classes, self.split.positive, intervals=last)
+        with replacing(self.run.path / PREDICTIONS) as partial:
+            found.predictions.to_csv(partial, index=False, float_format="%.6g")
+        if self.features.key == "patches":
+            with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
+        self.run.write_json(SUMMARY, summary)
+        return {"loss": found.loss, **summary["samples"]["metrics"]}
+
+    def _save_weights(self) -> None:
+        with replacing(self.run.path / WEIGHTS) as partial:
+            torch.save(self.model.state_dict(), partial)
+
+    def _event(self, stage: str, done: int, total: int, **more: Any) -> TrainingEvent:
+        return TrainingEvent(stage, done, total, epoch=self.place.epoch, epochs=self.settings.epochs, **more)
+
+
+def _sums(losses: Tensor, logits: Tensor, target: Tensor, weight: Tensor) -> tuple[float, float, float]:
+    right = (logits.argmax(dim=1) == target) * weight
+    total, correct, n = torch.stack([losses.detach().sum(), right.sum(), weight.sum()]).tolist()
+    return total, correct, n
