@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 @click.option("--folds", type=click.IntRange(min=2), help="Cross-validate by patient, in so many folds.")
 @click.option(
     "--split",
-    type=click.Choice(["samples", "patient", "patch"]),
-    help="Who is held out: as the samples table says, patients, or single patches of all patients.",
+    type=click.Choice(["auto", "samples", "patient", "patch"]),
+    help="Who is held out: as the samples table says, patients drawn, or single patches of all patients. auto: the "
+    "samples table where it has a column split, else patients.",
 )
 @click.option(
     "--where", type=MASKS, help='Only these pixels: masks joined by & | ~, such as "tissue & ~dead".'

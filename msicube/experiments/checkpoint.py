@@ -32,12 +32,17 @@ class Place:
         Over these steps: weighted loss, weight of the samples told right, weight.
     seconds
         That they took.
+    best_epoch, best
+        The epoch that did best on validation patients, and its loss or metric; 0 and None before the first, and where
+        there are no such patients.
     """
 
     epoch: int = 1
     step: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
+    best_epoch: int = 0
+    best: float | None = None
 
     def next_epoch(self) -> None:
         """Go on to the beginning of the next epoch."""

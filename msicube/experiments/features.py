@@ -227,13 +227,13 @@ def prepare_features(
     if fitted is None and found_there:
         pipeline = Pipeline.load(study, name=name)
         check_saved(pipeline, recipe.pipeline, train=split.train, study=study, where=fit_where)
-        stored = is_materialised(study, pipeline, name, [*split.train, *split.test], where=where)
+        stored = is_materialised(study, pipeline, name, [*split.train, *split.held_out], where=where)
         how = "with its features" if stored else "computed while streaming"
         origin = f"Saved in the study as '{name}', {how}."
         return Features(recipe, own, pipeline, name if stored else None, origin, in_study=True)
     pipeline = fitted or build_pipeline(recipe.pipeline)
     if fitted is None:
         pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
-        pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
+        pipeline.add_slides(own, slides=split.held_out, scheduler=scheduler, progress=progress)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
     return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

@@ -105,7 +105,9 @@ def cross_validate(
 def _all_held_out(splits: list[Split]) -> Split:
     """Return a split in which each slide is held out, as it is over all folds."""
     first = splits[0]
-    return replace(first, train=(), test=tuple(sorted(slide for split in splits for slide in split.test)))
+    return replace(
+        first, train=(), validation=(), test=tuple(sorted(slide for split in splits for slide in split.test))
+    )
 
 
 def _number_folds(info: dict[str, Any], splits: list[Split]) -> None:

@@ -47,7 +47,9 @@ def first_info(
         "classes": list(split.classes),
         "positive": split.positive,
         "split": {
+            "by": split.by,
             "train": _rows(study, split, split.train, labels),
+            "validation": _rows(study, split, split.validation, None),
             "test": _rows(study, split, split.test, None),
             "unused": list(split.unused),
         },

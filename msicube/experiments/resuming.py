@@ -16,7 +16,7 @@ from msicube.experiments.run import INFO, LOCK, RECIPE, Run, create_run, open_ru
 #: What a run's folder can hold when it was killed before ``run.json`` was written.
 _FIRST = {RECIPE, f".{RECIPE}.partial", f".{INFO}.partial"}
 #: Of the rows of the split, what decides the numbers of a run.
-_PARTS, _ROW = ("train", "test"), ("patient", "label", "trained_as", "digest")
+_PARTS, _ROW = ("train", "validation", "test"), ("patient", "label", "trained_as", "digest")
 #: Differences that a message lists before it breaks off.
 _LISTED = 4
 

@@ -7,7 +7,7 @@
       run.json           seed, split, pipeline, weights, versions, machine, state
       pipeline.zarr      the fitted pipeline: ``Pipeline.load("RUN/pipeline.zarr", name=...)``
       metrics.jsonl      one line per epoch
-      weights.pt         the network after the last finished epoch
+      weights.pt         the network after the last finished epoch, or the best one on validation patients
       checkpoint.pt      where the training is, until it is finished: see :mod:`msicube.experiments.checkpoint`
       predictions.csv    one row per held-out sample: slide, patient, y, x, label, predicted, p_<class>
       summary.json       the metrics of these predictions, by sample, slide and patient, with confidence intervals

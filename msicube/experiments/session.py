@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from msicube.errors import UsageError
 from msicube.experiments.checkpoint import Checkpoints, Place
-from msicube.experiments.evaluation import evaluate
+from msicube.experiments.evaluation import Evaluation, evaluate
 from msicube.experiments.events import OnEvent, TrainingEvent
-from msicube.experiments.features import Features
+from msicube.experiments.features import AnyStream, Features
 from msicube.experiments.interruption import Interruption
 from msicube.experiments.run import EXAMPLES, PREDICTIONS, SUMMARY, WEIGHTS, Run, replacing
 from msicube.experiments.split import Split
@@ -64,6 +64,9 @@ class Session:
         self.settings = features.recipe.train
         self.stream = features.stream(split.train, seed=seed, training=True)
         self.held_out = features.stream(split.test, seed=seed, training=False)
+        self.validation: AnyStream | None = None
+        if split.validation:
+            self.validation = features.stream(split.validation, seed=seed, training=False)
         names = labels or split.labels
         self.targets = torch.tensor([split.classes.index(names[slide]) for slide in self.stream.slides])
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.settings.optimizer]
@@ -75,8 +78,26 @@ class Session:
         self.place = Place()
         self._whole = True
 
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What a run records of its epochs."""
+        place = self.place
+        last = {"epochs": place.epoch - 1, "stopped_early": self._out_of_patience}
+        return last if self.validation is None else {**last, "best_epoch": place.best_epoch}
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience, place = self.settings.patience, self.place
+        return (
+            bool(patience) and place.epoch <= self.settings.epochs and self._epochs_without_gain >= patience
+        )
+
+    @property
+    def _epochs_without_gain(self) -> int:
+        return self.place.epoch - 1 - self.place.best_epoch
+
     def fit(self) -> None:
-        """Train and evaluate to the last epoch.
+        """Train and evaluate to the last epoch, or until the validation patients gain nothing any more.
 
         Raises
         ------
@@ -85,7 +106,7 @@ class Session:
         """
         self._take_up()
         try:
-            while self.place.epoch <= self.settings.epochs:
+            while self.place.epoch <= self.settings.epochs and not self._out_of_patience:
                 self._train()
                 self._close_epoch()
         except KeyboardInterrupt:
@@ -169,37 +190,60 @@ class Session:
         entry: dict[str, Any] = {
             "epoch": place.epoch,
             "train": {"loss": loss / weight, "accuracy": right / weight},
-            "test": self._test(last=place.epoch == epochs),
-            "seconds": time.perf_counter() - started,
         }
+        best, value = True, None
+        if self.validation is not None:
+            entry["validation"], _ = self._score(self.validation)
+            value = entry["validation"][self.settings.monitor]
+            best = self._is_better(value)
+            entry["best"] = best
+        intervals = best and (self.validation is not None or place.epoch == epochs)
+        entry["test"], results = self._score(self.held_out, intervals=intervals)
+        entry["seconds"] = time.perf_counter() - started
+        if best:
+            self._write(*results)
+            self._save_weights()
         event = self._event("epoch", place.epoch, epochs, metrics=entry)
         with self.asked.held_back():
-            self._save_weights()
             self.run.append_metrics(entry)
+            if best and self.validation is not None:
+                known = value is not None and np.isfinite(value)
+                place.best_epoch, place.best = place.epoch, value if known else None
             place.next_epoch()
             self._save()
         self.report(event)
 
-    def _test(self, *, last: bool) -> dict[str, Any]:
-        """Score the held-out slides and write what comes of it; with confidence intervals after the last epoch."""
+    def _is_better(self, value: float | None) -> bool:
+        """Return whether an epoch is the best so far; one without a number is not, unless it is the first."""
+        if self.place.best is None or value is None or not np.isfinite(value):
+            return self.place.best is None
+        return value < self.place.best if self.settings.monitor == "loss" else value > self.place.best
+
+    def _score(
+        self, stream: AnyStream, *, intervals: bool = False
+    ) -> tuple[dict[str, Any], tuple[Evaluation, dict[str, Any]]]:
+        """Return the loss and the metrics of slides that are not trained on, and what they follow from."""
         found = evaluate(
             self.model,
-            self.features.batches(self.held_out, training=False),
+            self.features.batches(stream, training=False),
             key=self.features.key,
-            slides=self.held_out.slides,
-            labels=self.split.indices(self.held_out.slides),
-            patients=[self.split.patients[slide] for slide in self.held_out.slides],
+            slides=stream.slides,
+            labels=self.split.indices(stream.slides),
+            patients=[self.split.patients[slide] for slide in stream.slides],
             classes=self.split.classes,
             device=self.device,
         )
-        summary = summarise(found.predictions, self.split.classes, self.split.positive, intervals=last)
+        summary = summarise(found.predictions, self.split.classes, self.split.positive, intervals=intervals)
+        return {"loss": found.loss, **summary["samples"]["metrics"]}, (found, summary)
+
+    def _write(self, found: Evaluation, summary: Mapping[str, Any]) -> None:
+        """Write the held-out predictions, and what follows from them."""
         with replacing(self.run.path / PREDICTIONS) as partial:
             found.predictions.to_csv(partial, index=False, float_format="%.6g")
         if self.features.key == "patches":
             with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
         self.run.write_json(SUMMARY, summary)
-        return {"loss": found.loss, **summary["samples"]["metrics"]}
 
     def _save_weights(self) -> None:
         with replacing(self.run.path / WEIGHTS) as partial:

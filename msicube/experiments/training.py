@@ -80,7 +80,8 @@ def train(
     Returns
     -------
     Run
-        The finished run. The weights are those after the last epoch: none is chosen by its held-out result.
+        The finished run. The weights are those after the last epoch or, with ``data.validation_fraction``, after that
+        which did best on validation patients: none is ever chosen by its held-out result.
 
     Raises
     ------
@@ -158,6 +159,7 @@ def train(
             run, split, features, model, device, labels=labels, seed=seed, asked=asked, report=report
         )
         session.fit()
+        info |= session.outcome
         if figures:
             draw_results(run)
     session.checkpoints.remove()
