@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
     from msicube.experiments.run import Run, open_run
+    from msicube.experiments.scoring import ExternalEvaluation, evaluate
     from msicube.experiments.training import train
 
 _HOMES = {
@@ -27,6 +28,8 @@ _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
     "Explanation": "explain",
+    "ExternalEvaluation": "scoring",
+    "evaluate": "scoring",
     "explain": "explain",
     "Recipe": "recipe",
     "builtin_recipes": "recipe_files",
@@ -42,6 +45,7 @@ _HOMES = {
 #: What a module needs beyond the plain installation, and the extra that has it.
 _NEEDS = {
     "prediction": {"torch": "torch"},
+    "scoring": {"torch": "torch"},
     "training": {"torch": "torch", "matplotlib": "plot"},
     "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
@@ -50,11 +54,13 @@ _NEEDS = {
 __all__ = [
     "Comparison",
     "Explanation",
+    "ExternalEvaluation",
     "Recipe",
     "Run",
     "TrainingEvent",
     "builtin_recipes",
     "compare",
+    "evaluate",
     "explain",
     "load_recipe",
     "open_run",

@@ -4,7 +4,7 @@
 
     RUN/
       recipe.toml        the recipe, with every default and override
-      run.json           seed, split, pipeline, weights, versions, machine, state
+      run.json           seed, split with a digest of each slide, hashes of pipeline and weights, versions, machine, state
       pipeline.zarr      the fitted pipeline: ``Pipeline.load("RUN/pipeline.zarr", name=...)``
       metrics.jsonl      one line per epoch
       weights.pt         the network after the last finished epoch, or the best one on validation patients
@@ -15,6 +15,7 @@
       figures/           PNG and SVG
       report.html        made by ``msicube report``
       explanation/       made by ``msicube explain``
+      evaluation/        made by ``msicube evaluate``: a folder for each study
 
 A run of several folds has a folder ``fold_1``, ``fold_2``, ... like this for each, beside recipe, ``run.json``,
 figures, and the predictions of all folds in ``predictions.csv`` and ``summary.json``.

@@ -83,15 +83,7 @@ def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Spl
     LeakageError
         A patient has slides in both parts.
     """
-    labels = _column(samples, data.label, "label").dropna().astype(str)
-    labels = labels[labels != ""]
-    patients = _column(samples, data.patient, "patient")[labels.index]
-    if patients.isna().any():
-        raise RecipeError(
-            f"slide {patients.index[patients.isna()][0]!r} has a label and no {data.patient!r}: complete the samples "
-            f"table, so that the split can be made by patient"
-        )
-    patients = patients.astype(str)
+    labels, patients = labelled(data, samples)
     by = _by(data, samples, labels)
     train, test = _parts(by, data, samples, labels, patients, seed)
     if by != "patch":
@@ -115,6 +107,25 @@ def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Spl
         by,
         validation,
     )
+
+
+def labelled(data: DataSection, samples: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return the class and the patient of each slide that has a class.
+
+    Raises
+    ------
+    RecipeError
+        A column is missing, or a slide has a class and no patient.
+    """
+    labels = _column(samples, data.label, "label").dropna().astype(str)
+    labels = labels[labels != ""]
+    patients = _column(samples, data.patient, "patient")[labels.index]
+    if patients.isna().any():
+        raise RecipeError(
+            f"slide {patients.index[patients.isna()][0]!r} has a label and no {data.patient!r}: complete the samples "
+            f"table, so that the split can be made by patient"
+        )
+    return labels, patients.astype(str)
 
 
 def shuffled_labels(split: Split, *, seed: int) -> dict[str, str]:

@@ -17,9 +17,9 @@ from msicube.experiments.illustration import draw_results, draw_study
 from msicube.experiments.interruption import interruption
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.recipe_files import load_recipe
-from msicube.experiments.record import describe_model, first_info, recorded
+from msicube.experiments.record import describe_model, file_digest, first_info, recorded
 from msicube.experiments.resuming import differences, start_run
-from msicube.experiments.run import INFO, PIPELINE, Run
+from msicube.experiments.run import INFO, PIPELINE, WEIGHTS, Run
 from msicube.experiments.session import Session
 from msicube.experiments.split import resolve_split, shuffled_labels
 from msicube.experiments.torch_settings import choose_device, torch_settings
@@ -159,7 +159,7 @@ def train(
             run, split, features, model, device, labels=labels, seed=seed, asked=asked, report=report
         )
         session.fit()
-        info |= session.outcome
+        info |= session.outcome | {"weights": file_digest(run.path / WEIGHTS)}
         if figures:
             draw_results(run)
     session.checkpoints.remove()
