@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,8 @@ def command(
     except KeyboardInterrupt:
         say(f"{out} is a run as far as it came; the same command with --resume goes on with it.")
         raise
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # torchrun's first process says it
     if as_json:
         print_json(run.summary)
     else:

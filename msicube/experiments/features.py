@@ -14,6 +14,7 @@ from torch import Tensor
 
 from msicube.experiments.figures import Picture
 from msicube.experiments.pipelines import check_saved, is_materialised
+from msicube.experiments.ranks import Ranks
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.relabelled import PatchDraw, RelabelledStudy, relabel
 from msicube.experiments.split import TEST, TRAIN, Split
@@ -94,7 +95,9 @@ class Features:
         """Return the same with the pipeline as it was saved, which is what a run that is taken up has."""
         return replace(self, pipeline=Pipeline.load(path, name=self.recipe.pipeline.name))
 
-    def stream(self, slides: Sequence[str], *, seed: int, training: bool) -> AnyStream:
+    def stream(
+        self, slides: Sequence[str], *, seed: int, training: bool, ranks: Ranks | None = None
+    ) -> AnyStream:
         """Return a stream of samples: shuffled and balanced for training, each once for evaluation.
 
         Parameters
@@ -105,14 +108,19 @@ class Features:
             Of the order.
         training
             Whether to shuffle and balance.
+        ranks
+            The processes that share each batch in training; by default this one has all of it.
         """
+        ranks = ranks or Ranks()
         recipe, section = self.recipe, self.recipe.samples
         study = self.study.part(TRAIN if training else TEST)
         common: dict[str, Any] = {
             "slides": list(slides),
             "variable": self.variable or "intensity",
             "pipeline": None if self.variable else self.pipeline,
-            "batch_size": recipe.train.batch_size,
+            "batch_size": ranks.batch_size(recipe.train.batch_size),
+            "rank": ranks.rank,
+            "world_size": ranks.size,
             "seed": seed,
             "memory": recipe.train.memory,
             "labels": recipe.data.label,

@@ -12,10 +12,10 @@ import pandas as pd
 
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.illustration import draw_results
-from msicube.experiments.interruption import interruption
 from msicube.experiments.metrics import METRICS
+from msicube.experiments.ranks import process_group
 from msicube.experiments.recipe import Recipe
-from msicube.experiments.record import first_info, recorded
+from msicube.experiments.record import first_info, writing
 from msicube.experiments.resuming import start_run
 from msicube.experiments.run import FOLD, PREDICTIONS, SUMMARY, Run, replacing
 from msicube.experiments.split import Split, resolve_split
@@ -71,34 +71,36 @@ def cross_validate(
     n = recipe.data.folds
     one_of = [replace(recipe, data=replace(recipe.data, fold=fold)) for fold in range(1, n + 1)]
     splits = [resolve_split(one.data, study.samples, seed=seed) for one in one_of]
-    info = first_info(study, _all_held_out(splits), None, seed, device)
-    info |= {"n_folds": n, "shuffled_labels": shuffle_labels}
-    _number_folds(info, splits)
-    run, info = start_run(out, recipe, info, overwrite=overwrite, resume=resume)
-    if info["state"] == "finished":
-        if progress is not None:
-            progress(TrainingEvent("kept", n, n))
-        return run
-    with interruption(), run.locked(), recorded(run, info):
-        runs = []
-        for number, one in enumerate(one_of, start=1):
-            runs.append(
-                train(
-                    one,
-                    study,
-                    run.path / f"{FOLD}{number}",
-                    shuffle_labels=shuffle_labels,
-                    seed=seed,
-                    scheduler=scheduler,
-                    resume=resume,
-                    figures=figures,
-                    progress=_in_fold(progress, number, n),
+    wanted = first_info(study, _all_held_out(splits), None, seed, device)
+    wanted |= {"n_folds": n, "shuffled_labels": shuffle_labels}
+    _number_folds(wanted, splits)
+    with process_group(device) as ranks:
+        run, info = ranks.first(lambda: start_run(out, recipe, wanted, overwrite=overwrite, resume=resume))
+        if info["state"] == "finished":
+            if progress is not None and ranks.leads:
+                progress(TrainingEvent("kept", n, n))
+            return run
+        with writing(run, info, ranks):
+            runs = []
+            for number, one in enumerate(one_of, start=1):
+                runs.append(
+                    train(
+                        one,
+                        study,
+                        run.path / f"{FOLD}{number}",
+                        shuffle_labels=shuffle_labels,
+                        seed=seed,
+                        scheduler=scheduler,
+                        resume=resume,
+                        figures=figures,
+                        progress=_in_fold(progress, number, n),
+                    )
                 )
-            )
-            _pool(run, runs, info)
-        info |= {key: runs[0].info[key] for key in ("model", "features", "torch_threads")}
-        if figures:
-            draw_results(run)
+                if ranks.leads:
+                    _pool(run, runs, info)
+            info |= {key: runs[0].info[key] for key in ("model", "features", "torch_threads")}
+            if figures and ranks.leads:
+                draw_results(run)
     return run
 
 

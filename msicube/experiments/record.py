@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 import msicube
+from msicube.experiments.interruption import Interruption, interruption
+from msicube.experiments.ranks import Ranks
 from msicube.experiments.run import INFO, Run
 from msicube.experiments.split import Split
 from msicube.experiments.thumbnails import pixel_size
@@ -133,6 +135,17 @@ def recorded(run: Run, info: dict[str, Any]) -> Iterator[None]:
     finally:
         info |= {"state": state, "ended": now()}
         run.write_json(INFO, info)
+
+
+@contextmanager
+def writing(run: Run, info: dict[str, Any], ranks: Ranks) -> Iterator[Interruption]:
+    """Hold a run's folder and record how the run ended, on the first rank; on all of them take the signals to stop."""
+    with interruption() as asked:
+        if not ranks.leads:
+            yield asked
+            return
+        with run.locked(), recorded(run, info):
+            yield asked
 
 
 def now() -> str:

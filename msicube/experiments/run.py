@@ -4,7 +4,7 @@
 
     RUN/
       recipe.toml        the recipe, with every default and override
-      run.json           seed, split with a digest of each slide, hashes of pipeline and weights, versions, machine, state
+      run.json           seed, split with a digest of each slide, hashes of pipeline and weights, versions, state
       pipeline.zarr      the fitted pipeline: ``Pipeline.load("RUN/pipeline.zarr", name=...)``
       metrics.jsonl      one line per epoch
       weights.pt         the network after the last finished epoch, or the best one on validation patients

@@ -168,7 +168,11 @@ def _held_out(run: Run, recipe: Recipe, study: Study, slides: Iterable[str] | No
         )
     test = tuple(sorted(labels.index))
     unused = tuple(sorted(set(samples.index) - set(test)))
-    return Split(classes, run.info["positive"], (), test, unused, labels.to_dict(), patients.to_dict())
+    table = {
+        "labels": {name: labels[name] for name in test},
+        "patients": {name: patients[name] for name in test},
+    }
+    return Split(classes, run.info["positive"], (), test, unused, **table)
 
 
 def _seen(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,6 +17,7 @@ from msicube.experiments.evaluation import Evaluation, evaluate
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import AnyStream, Features
 from msicube.experiments.interruption import Interruption
+from msicube.experiments.ranks import Ranks
 from msicube.experiments.run import EXAMPLES, PREDICTIONS, SUMMARY, WEIGHTS, Run, replacing
 from msicube.experiments.split import Split
 from msicube.experiments.summary import summarise
@@ -44,6 +45,8 @@ class Session:
         Tells whether the process was asked to stop.
     report
         Called after each step.
+    ranks
+        The processes that train together; each has a session.
     """
 
     def __init__(
@@ -58,11 +61,12 @@ class Session:
         seed: int,
         asked: Interruption,
         report: OnEvent,
+        ranks: Ranks,
     ) -> None:
-        self.run, self.split, self.features = run, split, features
+        self.run, self.split, self.features, self.ranks = run, split, features, ranks
         self.model, self.device, self.report, self.asked = model, device, report, asked
         self.settings = features.recipe.train
-        self.stream = features.stream(split.train, seed=seed, training=True)
+        self.stream = features.stream(split.train, seed=seed, training=True, ranks=ranks)
         self.held_out = features.stream(split.test, seed=seed, training=False)
         self.validation: AnyStream | None = None
         if split.validation:
@@ -74,9 +78,11 @@ class Session:
         self.optimizer = kind(
             trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
+        self.trained = ranks.together(model, device)
         self.checkpoints = Checkpoints(run, every=self.settings.checkpoint_seconds)
         self.place = Place()
-        self._whole = True
+        self._whole, self._agreed = True, False
+        self._random: list[Any] = []
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -108,11 +114,13 @@ class Session:
         try:
             while self.place.epoch <= self.settings.epochs and not self._out_of_patience:
                 self._train()
-                self._close_epoch()
+                self.place = self.ranks.first(self._close_epoch)
         except KeyboardInterrupt:
-            if self._whole:
+            if self._whole and (self.ranks.size == 1 or self._agreed):
                 self._save()
-            if not self.run.metrics:  # else those of the last finished epoch stay beside its predictions
+            if (
+                self.ranks.leads and not self.run.metrics
+            ):  # else those of a finished epoch stay beside its predictions
                 self._save_weights()
             raise
 
@@ -123,7 +131,8 @@ class Session:
             self._restore(state)
             done, total = self.place.step, self.features.n_steps(self.stream, training=True)
             self.report(self._event("resumed", done, total))
-        self.run.keep_metrics(before=self.place.epoch)
+        if self.ranks.leads:
+            self.run.keep_metrics(before=self.place.epoch)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         try:
@@ -136,9 +145,16 @@ class Session:
             ) from error
         self.stream.load_state_dict(state["stream"])
         self.place = Place(**state["place"])
-        set_random_state(state["random"], self.device)
+        if self.ranks.rank < len(state["random"]):  # else one of more ranks than there were
+            set_random_state(state["random"][self.ranks.rank], self.device)
 
     def _save(self) -> None:
+        """Write a checkpoint; all ranks come here after the same step."""
+        self._random = self.ranks.gather(random_state(self.device))
+        if self.ranks.leads:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
         self.stream.set_epoch(self.place.epoch - 1)
         self.checkpoints.save(
             {
@@ -146,7 +162,7 @@ class Session:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "stream": self.stream.state_dict(step=self.place.step),
-                "random": random_state(self.device),
+                "random": [random_state(self.device), *self._random[1:]],
             }
         )
 
@@ -154,20 +170,23 @@ class Session:
         """Train what is left of the current epoch."""
         place, started = self.place, time.perf_counter() - self.place.seconds
         self.stream.set_epoch(place.epoch - 1)
-        self.model.train()
+        self.trained.train()
         steps = self.features.n_steps(self.stream, training=True)
         batches = self.features.batches(self.stream, training=True, start=place.step)
         with self.asked.held_back():
             for batch in batches:
                 self._whole = False
-                sums = self._step(batch)
+                due = self.ranks.leads and self.checkpoints.due
+                *sums, stop, due_now = self.ranks.total([*self._step(batch), self.asked.requested, due])
                 place.sums = [total + new for total, new in zip(place.sums, sums, strict=True)]
                 place.step += 1
                 place.seconds = time.perf_counter() - started
                 self._whole = True
                 self.report(self._event("train", place.step, steps))
-                self.asked.check()
-                if place.step == steps or self.checkpoints.due:
+                if stop:
+                    self._agreed = True  # all ranks stop after this step
+                    raise KeyboardInterrupt
+                if place.step == steps or due_now:
                     self._save()
 
     def _step(self, batch: Batch) -> tuple[float, float, float]:
@@ -176,13 +195,19 @@ class Session:
         target = self.targets[batch["slide"]].to(self.device)
         weight = batch["weight"].to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(inputs)
+        logits = self.trained(inputs)
         losses = nn.functional.cross_entropy(logits, target, reduction="none") * weight
-        (losses.sum() / weight.sum()).backward()
+        (losses.sum() / self._shared_weight(weight)).backward()
         self.optimizer.step()
         return _sums(losses, logits, target, weight)
 
-    def _close_epoch(self) -> None:
+    def _shared_weight(self, weight: Tensor) -> Tensor | float:
+        """Return what the sum of a step's losses is divided by; the ranks' gradients are averaged after it."""
+        if self.ranks.size == 1:
+            return weight.sum()
+        return self.ranks.total([float(weight.sum())])[0] / self.ranks.size
+
+    def _close_epoch(self) -> Place:
         """Evaluate the epoch that was trained, write what comes of it, and go on to the next."""
         place, epochs = self.place, self.settings.epochs
         started = time.perf_counter() - place.seconds
@@ -210,8 +235,9 @@ class Session:
                 known = value is not None and np.isfinite(value)
                 place.best_epoch, place.best = place.epoch, value if known else None
             place.next_epoch()
-            self._save()
+            self._write_checkpoint()
         self.report(event)
+        return place
 
     def _is_better(self, value: float | None) -> bool:
         """Return whether an epoch is the best so far; one without a number is not, unless it is the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ from msicube.errors import RecipeError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a recipe; ``"auto"`` is a GPU where there is one.
+    """Return the device of a recipe; ``"auto"`` is a GPU where there is one, under ``torchrun`` this process's own.
 
     Raises
     ------
@@ -19,7 +20,10 @@ def choose_device(name: str) -> torch.device:
         There is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = os.environ.get("LOCAL_RANK")
+        return torch.device("cuda") if rank is None else torch.device("cuda", int(rank))
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

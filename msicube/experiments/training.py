@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from msicube.errors import CorruptStore, UsageError
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import Features, prepare_features
 from msicube.experiments.illustration import draw_results, draw_study
-from msicube.experiments.interruption import interruption
+from msicube.experiments.ranks import Ranks, failures_of_others, process_group
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.recipe_files import load_recipe
-from msicube.experiments.record import describe_model, file_digest, first_info, recorded
+from msicube.experiments.record import describe_model, file_digest, first_info, writing
 from msicube.experiments.resuming import differences, start_run
 from msicube.experiments.run import INFO, PIPELINE, WEIGHTS, Run
 from msicube.experiments.session import Session
@@ -95,7 +96,6 @@ def train(
         On SIGINT (Ctrl-C) or SIGTERM, after the current step; the folder is a usable run as of the last finished epoch,
         and ``resume`` goes on after the last step.
     """
-    report = progress or (lambda _: None)
     recipe = _recipe(recipe, overrides)
     if recipe.data.split == "folds" and not recipe.data.fold:
         from msicube.experiments.folds import cross_validate
@@ -119,51 +119,83 @@ def train(
     find_model(recipe.model.name, recipe.model.options)
     build_pipeline(recipe.pipeline)
     wanted = first_info(study, split, labels, seed, device)
-    run, info = start_run(out, recipe, wanted, overwrite=overwrite, resume=resume)
-    if info["state"] == "finished":
-        report(TrainingEvent("kept", recipe.train.epochs, recipe.train.epochs))
-        return run
-    with (
-        interruption() as asked,
-        run.locked(),
-        recorded(run, info),
-        torch_settings(threads=recipe.train.threads, seed=seed, device=device),
-    ):
-        info["torch_threads"] = torch.get_num_threads()
-        features = prepare_features(
-            recipe,
-            study,
-            split,
-            labels,
-            seed=seed,
-            scheduler=scheduler,
-            progress=lambda what, done, total: report(TrainingEvent("fit", done, total, what)),
-            fitted=_fitted_before(run, info),
-        )
-        features = _saved(features, run)
-        model = build_model(
-            recipe.model.name,
-            n_channels=len(features.names),
-            n_classes=len(split.classes),
-            **recipe.model.options,
-        ).to(device)
-        info |= {
-            "pipeline": features.describe(),
-            "features": features.names,
-            "model": _same_model(describe_model(model), info),
-        }
-        run.write_json(INFO, info)
-        if figures:
-            draw_study(run, study, split, features)
-        session = Session(
-            run, split, features, model, device, labels=labels, seed=seed, asked=asked, report=report
-        )
-        session.fit()
-        info |= session.outcome | {"weights": file_digest(run.path / WEIGHTS)}
-        if figures:
-            draw_results(run)
-    session.checkpoints.remove()
+    with process_group(device) as ranks:
+        ranks.batch_size(recipe.train.batch_size)
+        report = progress if progress and ranks.leads else _silent
+        run, info = ranks.first(lambda: start_run(out, recipe, wanted, overwrite=overwrite, resume=resume))
+        if info["state"] == "finished":
+            report(TrainingEvent("kept", recipe.train.epochs, recipe.train.epochs))
+            return run
+        with (
+            writing(run, info, ranks) as asked,
+            torch_settings(threads=recipe.train.threads, seed=seed, device=device),
+        ):
+            info |= {"torch_threads": torch.get_num_threads(), "processes": ranks.size}
+            prepare = partial(prepare_features, recipe, study, split, labels, seed=seed, scheduler=scheduler)
+            features = _shared_features(prepare, run, info, ranks, report)
+            model = build_model(
+                recipe.model.name,
+                n_channels=len(features.names),
+                n_classes=len(split.classes),
+                **recipe.model.options,
+            ).to(device)
+            info |= {
+                "pipeline": features.describe(),
+                "features": features.names,
+                "model": _same_model(describe_model(model), info),
+            }
+            if ranks.leads:
+                run.write_json(INFO, info)
+            if figures and ranks.leads:
+                draw_study(run, study, split, features)
+            session = Session(
+                run,
+                split,
+                features,
+                model,
+                device,
+                labels=labels,
+                seed=seed,
+                asked=asked,
+                report=report,
+                ranks=ranks,
+            )
+            with failures_of_others(ranks):
+                session.fit()
+            info |= session.outcome | {"weights": file_digest(run.path / WEIGHTS)}
+            if figures and ranks.leads:
+                draw_results(run)
+        if ranks.leads:
+            session.checkpoints.remove()
     return run
+
+
+def _silent(event: TrainingEvent) -> None:
+    """Tell nobody."""
+
+
+def _shared_features(
+    prepare: Callable[..., Features],
+    run: Run,
+    info: Mapping[str, Any],
+    ranks: Ranks,
+    report: OnEvent,
+) -> Features:
+    """Let the first rank find or fit the pipeline and save it; all of them take it as it is saved."""
+    path = run.path / PIPELINE
+
+    def find() -> bool:
+        features = prepare(
+            fitted=_fitted_before(run, info),
+            progress=lambda what, done, total: report(TrainingEvent("fit", done, total, what)),
+        )
+        if not path.exists():
+            features.save(path)
+        return features.in_study
+
+    in_study = ranks.first(find)
+    pipeline = None if in_study else Pipeline.load(path, name=run.recipe.pipeline.name)
+    return prepare(fitted=pipeline).reloaded(path)
 
 
 def _fitted_before(run: Run, info: Mapping[str, Any]) -> Pipeline | None:
@@ -182,14 +214,6 @@ def _fitted_before(run: Run, info: Mapping[str, Any]) -> Pipeline | None:
             f"{known['fingerprint'][:12]}: start it anew with overwrite=True (--overwrite)"
         )
     return pipeline
-
-
-def _saved(features: Features, run: Run) -> Features:
-    """Save the pipeline in the run's folder, unless it is there, and return the features as they are saved."""
-    path = run.path / PIPELINE
-    if not path.exists():
-        features.save(path)
-    return features.reloaded(path)
 
 
 def _same_model(found: dict[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
