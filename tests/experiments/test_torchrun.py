@@ -124,7 +124,7 @@ def test_one_that_fails_ends_both_and_another_goes_on(
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     assert Ranks(1, 4).batch_size(64) == 16
     with pytest.raises(
-        RecipeError, match="batch_size = 30 .* 4 cannot share it evenly: take a multiple of 4"
+        RecipeError, match=r"batch_size = 30 .* 4 cannot share it evenly: take a multiple of 4"
     ):
         Ranks(0, 4).batch_size(30)
 
