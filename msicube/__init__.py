@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from msicube.conversion import convert, export, plan, rebin
     from msicube.crossvalidation import Fold, folds
     from msicube.errors import MSICubeError
-    from msicube.experiments import compare, explain, predict, report, train
+    from msicube.experiments import compare, evaluate, explain, predict, report, train
     from msicube.preprocess import (
         EMSC,
         PCA,
@@ -64,6 +64,7 @@ _HOMES = {
     "MSICubeError": "msicube.errors",
     "predict": "msicube.experiments",
     "compare": "msicube.experiments",
+    "evaluate": "msicube.experiments",
     "explain": "msicube.experiments",
     "report": "msicube.experiments",
     "train": "msicube.experiments",
@@ -156,6 +157,7 @@ __all__ = [
     "apply",
     "compare",
     "convert",
+    "evaluate",
     "explain",
     "export",
     "folds",

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "apply": "apply",
     "pool": "pool",
     "train": "train",
+    "evaluate": "evaluate",
     "predict": "predict",
     "explain": "explain",
     "compare": "compare",

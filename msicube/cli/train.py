@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from msicube.cli.common import MASKS, json_option, print_json, print_table, say,
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from msicube.experiments.training import TrainingEvent
+    from msicube.experiments.events import TrainingEvent
 
 
 @click.command("train")
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 @click.option("--folds", type=click.IntRange(min=2), help="Cross-validate by patient, in so many folds.")
 @click.option(
     "--split",
-    type=click.Choice(["samples", "patient", "patch"]),
-    help="Who is held out: as the samples table says, patients, or single patches of all patients.",
+    type=click.Choice(["auto", "samples", "patient", "patch"]),
+    help="Who is held out: as the samples table says, patients drawn, or single patches of all patients. auto: the "
+    "samples table where it has a column split, else patients.",
 )
 @click.option(
     "--where", type=MASKS, help='Only these pixels: masks joined by & | ~, such as "tissue & ~dead".'
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     "--shuffle-labels", is_flag=True, help="The control: train on labels that say nothing of the truth."
 )
 @click.option("--overwrite", is_flag=True, help="Replace a run that is there.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with a run that was stopped; a finished one is left as it is."
+)
 @scheduler_option
 @json_option
 def command(
@@ -55,6 +60,7 @@ def command(
     seed: int,
     shuffle_labels: bool,
     overwrite: bool,
+    resume: bool,
     scheduler: str,
     as_json: bool,
 ) -> None:
@@ -66,22 +72,33 @@ def command(
 
     if folds and split:
         raise click.UsageError("--folds holds out each patient once, so it does not go with --split")
+    if overwrite and resume:
+        raise click.UsageError(
+            "--overwrite starts a run anew and --resume goes on with it: give one of the two"
+        )
     chosen: dict[str, Any] = {"model": {"name": model}} if model else {}
     chosen |= {"data.split": "folds", "data.folds": folds} if folds else {}
     chosen |= {"data.split": split} if split else {}
     chosen |= {"data.where": where} if where else {}
-    with _TrainingProgress() as progress:
-        run = train(
-            recipe,
-            study,
-            out,
-            overrides=chosen | parse_overrides(assignments),
-            shuffle_labels=shuffle_labels,
-            seed=seed,
-            scheduler=scheduler,
-            overwrite=overwrite,
-            progress=progress.show,
-        )
+    try:
+        with _TrainingProgress() as progress:
+            run = train(
+                recipe,
+                study,
+                out,
+                overrides=chosen | parse_overrides(assignments),
+                shuffle_labels=shuffle_labels,
+                seed=seed,
+                scheduler=scheduler,
+                overwrite=overwrite,
+                resume=resume,
+                progress=progress.show,
+            )
+    except KeyboardInterrupt:
+        say(f"{out} is a run as far as it came; the same command with --resume goes on with it.")
+        raise
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # torchrun's first process says it
     if as_json:
         print_json(run.summary)
     else:
@@ -129,6 +146,11 @@ class _TrainingProgress:
     def show(self, event: TrainingEvent) -> None:
         """Take a training event."""
         fold = f"fold {event.fold} of {event.folds}, " if event.fold else ""
+        if event.stage == "kept":
+            self._say(f"{fold or 'the run '}was finished already: nothing to do")
+            return
+        if event.stage == "resumed":
+            self._say(f"{fold}going on in epoch {event.epoch}, after {event.done} of {event.total} steps")
         if self._bars is not None and self._task is not None:
             stage = fold + (f"epoch {event.epoch} of {event.epochs}" if event.epoch else event.stage)
             self._bars.update(self._task, description=stage, completed=event.done, total=event.total)

@@ -13,19 +13,23 @@ from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
     from msicube.experiments.comparison import Comparison, compare
+    from msicube.experiments.events import TrainingEvent
     from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.prediction import predict
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
     from msicube.experiments.run import Run, open_run
-    from msicube.experiments.training import TrainingEvent, train
+    from msicube.experiments.scoring import ExternalEvaluation, evaluate
+    from msicube.experiments.training import train
 
 _HOMES = {
     "predict": "prediction",
     "Comparison": "comparison",
     "compare": "comparison",
     "Explanation": "explain",
+    "ExternalEvaluation": "scoring",
+    "evaluate": "scoring",
     "explain": "explain",
     "Recipe": "recipe",
     "builtin_recipes": "recipe_files",
@@ -34,13 +38,14 @@ _HOMES = {
     "report": "reporting",
     "Run": "run",
     "open_run": "run",
-    "TrainingEvent": "training",
+    "TrainingEvent": "events",
     "train": "training",
 }
 
 #: What a module needs beyond the plain installation, and the extra that has it.
 _NEEDS = {
     "prediction": {"torch": "torch"},
+    "scoring": {"torch": "torch"},
     "training": {"torch": "torch", "matplotlib": "plot"},
     "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
@@ -49,11 +54,13 @@ _NEEDS = {
 __all__ = [
     "Comparison",
     "Explanation",
+    "ExternalEvaluation",
     "Recipe",
     "Run",
     "TrainingEvent",
     "builtin_recipes",
     "compare",
+    "evaluate",
     "explain",
     "load_recipe",
     "open_run",

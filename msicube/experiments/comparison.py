@@ -86,6 +86,7 @@ def leak_remark(leaky: Run, clean: Run) -> str | None:
         return None
     if any(getattr(recipes[0], name) != getattr(recipes[1], name) for name in _SAME):
         return None
+    by = clean.info["split"]["by"]
     level = "patches" if recipes[0].patches else "pixels"
     found = []
     for name, text in (("accuracy", "accuracy"), ("roc_auc", "ROC AUC")):
@@ -94,7 +95,7 @@ def leak_remark(leaky: Run, clean: Run) -> str | None:
             found.append(f"{text} {values[0] - values[1]:+.3f} ({values[0]:.3f} against {values[1]:.3f})")
     return (
         f"What the leak is worth: split {SPLITS['patch']}, {leaky.path.name} was tested on {level} of the patients "
-        f"that it was trained on; beside {clean.path.name}, split {SPLITS[recipes[1].data.split]}, that adds "
+        f"that it was trained on; beside {clean.path.name}, split {SPLITS[by]}, that adds "
         f"{', '.join(found)}."
     )
 
@@ -105,7 +106,7 @@ def _row(run: Run) -> dict[str, Any]:
         "run": str(run.path),
         "recipe": run.recipe.name,
         "network": run.recipe.model.name,
-        "split": run.recipe.data.split,
+        "split": info["split"]["by"],
         "labels": "shuffled" if info["shuffled_labels"] else "true",
         "n_patients": len({row["patient"] for row in info["split"]["test"]}),
         **{level: summary[level] for level in ("samples", "slides", "patients") if level in summary},

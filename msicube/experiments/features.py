@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from msicube.experiments.figures import Picture
 from msicube.experiments.pipelines import check_saved, is_materialised
+from msicube.experiments.ranks import Ranks
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.relabelled import PatchDraw, RelabelledStudy, relabel
 from msicube.experiments.split import TEST, TRAIN, Split
@@ -47,6 +48,8 @@ class Features:
         The variable of the slides that holds the features, or None where they are computed while streaming.
     origin
         Where the pipeline was found, as a sentence.
+    in_study
+        Whether it was found in the study, and not fitted for the experiment.
     """
 
     recipe: Recipe
@@ -54,6 +57,7 @@ class Features:
     pipeline: Pipeline
     variable: str | None
     origin: str
+    in_study: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -75,6 +79,7 @@ class Features:
         return {
             "name": self.recipe.pipeline.name,
             "origin": self.origin,
+            "in_study": self.in_study,
             "steps": str_steps(self.pipeline.steps_),
             "slides": self.pipeline.slides_,
             "n_passes": self.pipeline.n_passes_,
@@ -86,7 +91,13 @@ class Features:
         create_study(Location.of(path), modality=self.study.modality)
         self.pipeline.save(path, name=self.recipe.pipeline.name)
 
-    def stream(self, slides: Sequence[str], *, seed: int, training: bool) -> AnyStream:
+    def reloaded(self, path: Path) -> Features:
+        """Return the same with the pipeline as it was saved, which is what a run that is taken up has."""
+        return replace(self, pipeline=Pipeline.load(path, name=self.recipe.pipeline.name))
+
+    def stream(
+        self, slides: Sequence[str], *, seed: int, training: bool, ranks: Ranks | None = None
+    ) -> AnyStream:
         """Return a stream of samples: shuffled and balanced for training, each once for evaluation.
 
         Parameters
@@ -97,14 +108,19 @@ class Features:
             Of the order.
         training
             Whether to shuffle and balance.
+        ranks
+            The processes that share each batch in training; by default this one has all of it.
         """
+        ranks = ranks or Ranks()
         recipe, section = self.recipe, self.recipe.samples
         study = self.study.part(TRAIN if training else TEST)
         common: dict[str, Any] = {
             "slides": list(slides),
             "variable": self.variable or "intensity",
             "pipeline": None if self.variable else self.pipeline,
-            "batch_size": recipe.train.batch_size,
+            "batch_size": ranks.batch_size(recipe.train.batch_size),
+            "rank": ranks.rank,
+            "world_size": ranks.size,
             "seed": seed,
             "memory": recipe.train.memory,
             "labels": recipe.data.label,
@@ -134,9 +150,9 @@ class Features:
             return len(stream)
         return min(len(stream), max(1, limit // self.recipe.train.batch_size))
 
-    def batches(self, stream: AnyStream, *, training: bool) -> Iterator[Mapping[str, Tensor]]:
-        """Yield the batches of an epoch within the recipe's limit."""
-        return islice(stream, self.n_steps(stream, training=training))
+    def batches(self, stream: AnyStream, *, training: bool, start: int = 0) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the batches of an epoch within the recipe's limit, those after ``start`` of a stream that is there."""
+        return islice(stream, self.n_steps(stream, training=training) - start)
 
     def top_channels(self, n: int) -> tuple[NDArray[np.intp], list[float]]:
         """Return the channels that tell the classes best apart, best first, and their place on the axis.
@@ -183,6 +199,7 @@ def prepare_features(
     seed: int = 0,
     scheduler: SchedulerLike = "threads",
     progress: Callable[[str, int, int], None] | None = None,
+    fitted: Pipeline | None = None,
 ) -> Features:
     """Find or fit the pipeline of a recipe; only training slides are ever seen.
 
@@ -200,6 +217,8 @@ def prepare_features(
         Of the draw, where patches are split.
     scheduler, progress
         Of the fit.
+    fitted
+        What this very experiment has fitted before, where a run is taken up.
 
     Raises
     ------
@@ -212,18 +231,17 @@ def prepare_features(
     own = relabel(study, split, recipe.data, labels, draw=draw)
     name, where = recipe.pipeline.name, recipe.data.where or None
     fit_where = recipe.pipeline.where or where
-    if labels is None and recipe.data.split != "folds" and name in study.pipelines():
+    found_there = labels is None and recipe.data.split != "folds" and name in study.pipelines()
+    if fitted is None and found_there:
         pipeline = Pipeline.load(study, name=name)
         check_saved(pipeline, recipe.pipeline, train=split.train, study=study, where=fit_where)
-        if is_materialised(study, pipeline, name, [*split.train, *split.test], where=where):
-            return Features(
-                recipe, own, pipeline, name, f"Saved in the study as '{name}', with its features."
-            )
-        return Features(
-            recipe, own, pipeline, None, f"Saved in the study as '{name}', computed while streaming."
-        )
-    pipeline = build_pipeline(recipe.pipeline)
-    pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
-    pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
+        stored = is_materialised(study, pipeline, name, [*split.train, *split.held_out], where=where)
+        how = "with its features" if stored else "computed while streaming"
+        origin = f"Saved in the study as '{name}', {how}."
+        return Features(recipe, own, pipeline, name if stored else None, origin, in_study=True)
+    pipeline = fitted or build_pipeline(recipe.pipeline)
+    if fitted is None:
+        pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
+        pipeline.add_slides(own, slides=split.held_out, scheduler=scheduler, progress=progress)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
     return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.illustration import draw_results
 from msicube.experiments.metrics import METRICS
+from msicube.experiments.ranks import process_group
 from msicube.experiments.recipe import Recipe
-from msicube.experiments.record import first_info, recorded
-from msicube.experiments.run import FOLD, INFO, PREDICTIONS, SUMMARY, Run, create_run, replacing
+from msicube.experiments.record import first_info, writing
+from msicube.experiments.resuming import start_run
+from msicube.experiments.run import FOLD, PREDICTIONS, SUMMARY, Run, replacing
 from msicube.experiments.split import Split, resolve_split
 from msicube.experiments.summary import summarise
 from msicube.experiments.torch_settings import choose_device
-from msicube.experiments.training import OnEvent, train
+from msicube.experiments.training import train
 from msicube.models import find_model
 from msicube.preprocess.recipes import build_pipeline
 from msicube.scheduling import SchedulerLike
@@ -34,6 +37,7 @@ def cross_validate(
     seed: int = 0,
     scheduler: SchedulerLike = "threads",
     overwrite: bool = False,
+    resume: bool = False,
     figures: bool = True,
     progress: OnEvent | None = None,
 ) -> Run:
@@ -45,7 +49,7 @@ def cross_validate(
     ----------
     recipe
         With ``data.split = "folds"``.
-    study, out, shuffle_labels, seed, scheduler, overwrite, figures, progress
+    study, out, shuffle_labels, seed, scheduler, overwrite, resume, figures, progress
         As for :func:`~msicube.experiments.train`.
 
     Returns
@@ -67,37 +71,45 @@ def cross_validate(
     n = recipe.data.folds
     one_of = [replace(recipe, data=replace(recipe.data, fold=fold)) for fold in range(1, n + 1)]
     splits = [resolve_split(one.data, study.samples, seed=seed) for one in one_of]
-    run = create_run(out, recipe, overwrite=overwrite)
-    info = first_info(study, _all_held_out(splits), None, seed, device)
-    info |= {"n_folds": n, "shuffled_labels": shuffle_labels}
-    _number_folds(info, splits)
-    run.write_json(INFO, info)
-    with recorded(run, info):
-        runs = []
-        for number, one in enumerate(one_of, start=1):
-            runs.append(
-                train(
-                    one,
-                    study,
-                    run.path / f"{FOLD}{number}",
-                    shuffle_labels=shuffle_labels,
-                    seed=seed,
-                    scheduler=scheduler,
-                    figures=figures,
-                    progress=_in_fold(progress, number, n),
+    wanted = first_info(study, _all_held_out(splits), None, seed, device)
+    wanted |= {"n_folds": n, "shuffled_labels": shuffle_labels}
+    _number_folds(wanted, splits)
+    with process_group(device) as ranks:
+        run, info = ranks.first(lambda: start_run(out, recipe, wanted, overwrite=overwrite, resume=resume))
+        if info["state"] == "finished":
+            if progress is not None and ranks.leads:
+                progress(TrainingEvent("kept", n, n))
+            return run
+        with writing(run, info, ranks):
+            runs = []
+            for number, one in enumerate(one_of, start=1):
+                runs.append(
+                    train(
+                        one,
+                        study,
+                        run.path / f"{FOLD}{number}",
+                        shuffle_labels=shuffle_labels,
+                        seed=seed,
+                        scheduler=scheduler,
+                        resume=resume,
+                        figures=figures,
+                        progress=_in_fold(progress, number, n),
+                    )
                 )
-            )
-            _pool(run, runs, info)
-        info |= {key: runs[0].info[key] for key in ("model", "features", "torch_threads")}
-    if figures:
-        draw_results(run)
+                if ranks.leads:
+                    _pool(run, runs, info)
+            info |= {key: runs[0].info[key] for key in ("model", "features", "torch_threads")}
+            if figures and ranks.leads:
+                draw_results(run)
     return run
 
 
 def _all_held_out(splits: list[Split]) -> Split:
     """Return a split in which each slide is held out, as it is over all folds."""
     first = splits[0]
-    return replace(first, train=(), test=tuple(sorted(slide for split in splits for slide in split.test)))
+    return replace(
+        first, train=(), validation=(), test=tuple(sorted(slide for split in splits for slide in split.test))
+    )
 
 
 def _number_folds(info: dict[str, Any], splits: list[Split]) -> None:

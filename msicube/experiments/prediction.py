@@ -16,6 +16,7 @@ from torch import nn
 
 from msicube.errors import UnknownSlide, UsageError
 from msicube.experiments.recipe import Recipe
+from msicube.experiments.record import file_digest
 from msicube.experiments.run import PIPELINE, WEIGHTS, Run, open_run
 from msicube.experiments.torch_settings import choose_device
 from msicube.models import build_model, find_model
@@ -96,7 +97,7 @@ def predict(
     wanted = opened.slides if slides is None else list(dict.fromkeys(slides))
     if unknown := [slide for slide in wanted if slide not in opened]:
         raise UnknownSlide(f"{opened.path} has no slide {unknown[0]!r}; it has {len(opened.slides)} slides")
-    network = _load(run, choose_device(device))
+    network = load_network(run, choose_device(device))
     options: dict[str, Any] = {
         "where": where,
         "pipeline": network.pipeline,
@@ -144,7 +145,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """A trained network with what comes before it."""
 
     recipe: Recipe
@@ -195,13 +196,28 @@ class _Network:
                 yield batch["y"][real].numpy(), batch["x"][real].numpy(), probability
 
 
-def _load(run: Run, device: torch.device) -> _Network:
-    recipe = run.recipe
+def load_network(run: Run, device: torch.device) -> Network:
+    """Load what a run has trained.
+
+    Raises
+    ------
+    UsageError
+        There are no weights, or weights or a pipeline other than those that the run recorded when it was finished.
+    """
+    recipe, info = run.recipe, run.info
     path = run.path / WEIGHTS
     if not path.is_file():
         raise UsageError(f"{run.path} has no {WEIGHTS}: the run has not finished an epoch")
     pipeline = Pipeline.load(run.path / PIPELINE, name=recipe.pipeline.name)
-    classes = tuple(run.info["classes"])
+    classes = tuple(info["classes"])
+    digest = file_digest(path)
+    recorded = {"weights": info.get("weights", digest), "pipeline": info["pipeline"]["fingerprint"]}
+    for what, found in (("weights", digest), ("pipeline", pipeline.fingerprint())):
+        if recorded[what] != found:
+            raise UsageError(
+                f"the {what} in {run.path} ({found[:12]}) are not those that the run recorded "
+                f"({recorded[what][:12]}): they were changed since, so train again"
+            )
     options = dict(recipe.model.options)
     if "weights" in inspect.signature(find_model(recipe.model.name)).parameters:
         options["weights"] = "random"  # those of the run come next: nothing is to be downloaded
@@ -209,8 +225,7 @@ def _load(run: Run, device: torch.device) -> _Network:
         recipe.model.name, n_channels=pipeline.n_features_out_, n_classes=len(classes), **options
     )
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    return _Network(recipe, pipeline, model.to(device).eval(), classes, device, digest)
+    return Network(recipe, pipeline, model.to(device).eval(), classes, device, digest)
 
 
 class _Strips:

@@ -31,12 +31,16 @@ class DataSection:
     where
         Which pixels, as a mask or an expression of masks such as ``"tissue & ~dead"``; empty: all that are acquired.
     split
-        ``"samples"``: as the column ``split`` of the samples table says (``train``, ``test``; other slides are left
-        out). ``"patient"``: drawn by patient, stratified by class. ``"folds"``: cross-validation by patient, stratified
+        ``"auto"``: ``"samples"`` where the samples table has a column ``split``, else ``"patient"``. ``"samples"``: as
+        that column says (``train``, ``test``; other slides are left out), which is checked by patient. ``"patient"``:
+        drawn by patient, stratified by class. ``"folds"``: cross-validation by patient, stratified
         by class. ``"patch"``: patches or pixels are drawn, whoever's they are, as in papers that split so; the same
         patients are then trained on and tested.
     test_fraction
-        Of the patients, for ``split = "patient"``; of each slide, for ``split = "patch"``.
+        Of the patients, where the split is drawn by patient; of each slide, for ``split = "patch"``.
+    validation_fraction
+        Of the training patients of each class, rounded to whole patients: they are not trained on, and the epoch whose
+        network does best on them gives the weights. 0: there are none, and the last epoch gives the weights.
     folds, fold
         For ``split = "folds"``: how many, and which of them is held out, counted from 1; 0 is each in turn.
     """
@@ -45,8 +49,9 @@ class DataSection:
     patient: str = "patient"
     positive: str = ""
     where: str = ""
-    split: Literal["samples", "patient", "folds", "patch"] = "samples"
+    split: Literal["auto", "samples", "patient", "folds", "patch"] = "auto"
     test_fraction: float = _number(0.2, 0.01, 0.99)
+    validation_fraction: float = _number(0.0, 0, 0.99)
     folds: int = _number(4, 2)
     fold: int = _number(0, 0)
 
@@ -115,6 +120,13 @@ class TrainSection:
         Of torch on the CPU while training; 0 leaves them as they are.
     memory
         Budget of the stream, such as ``"256 MiB"``.
+    monitor
+        What the best epoch is best in, on the samples of the validation patients: ``"loss"``, or one of the metrics.
+    patience
+        Training ends when so many epochs in a row were no better than the best one; 0 trains all epochs.
+    checkpoint_seconds
+        Between one checkpoint and the next within an epoch; 0 writes one after every step, ``inf`` none. There is one
+        at the end of each epoch, and when a run is interrupted, in any case.
     """
 
     epochs: int = _number(10, 1)
@@ -125,6 +137,9 @@ class TrainSection:
     device: str = "auto"
     threads: int = _number(0, 0)
     memory: str = "256 MiB"
+    monitor: Literal["loss", "accuracy", "precision", "recall", "specificity", "f1", "roc_auc"] = "loss"
+    patience: int = _number(0, 0)
+    checkpoint_seconds: float = _number(60.0, 0)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,23 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
         raise RecipeError(
             f"recipe {recipe.name!r} has {found}: a sample is one of them, so give exactly one section"
         )
+    _check_validation(recipe)
     return recipe
+
+
+def _check_validation(recipe: Recipe) -> None:
+    """Refuse early stopping on what is held out for testing, and a validation part where patients are not split."""
+    data, train = recipe.data, recipe.train
+    if train.patience and not data.validation_fraction:
+        raise RecipeError(
+            f"[train] patience = {train.patience} needs patients to watch: set data.validation_fraction, such as 0.2, "
+            f"since the held-out ones must not decide when training ends"
+        )
+    if data.validation_fraction and data.split == "patch":
+        raise RecipeError(
+            f"[data] validation_fraction = {data.validation_fraction} takes whole patients out of training, and "
+            f"split = 'patch' tests on all of them: set it to 0, or split by patient"
+        )
 
 
 def _read_table(recipe: str | Path, overrides: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def relabel(
     draw
         Where patches are split; all slides are then training slides.
     """
-    slides = list(dict.fromkeys([*split.train, *split.test]))
+    slides = list(dict.fromkeys([*split.train, *split.held_out]))
     training = set(split.train)
     own = pd.DataFrame(
         {

@@ -4,16 +4,18 @@
 
     RUN/
       recipe.toml        the recipe, with every default and override
-      run.json           seed, split, pipeline, weights, versions, machine, state
+      run.json           seed, split with a digest of each slide, hashes of pipeline and weights, versions, state
       pipeline.zarr      the fitted pipeline: ``Pipeline.load("RUN/pipeline.zarr", name=...)``
       metrics.jsonl      one line per epoch
-      weights.pt         the network after the last finished epoch
+      weights.pt         the network after the last finished epoch, or the best one on validation patients
+      checkpoint.pt      where the training is, until it is finished: see :mod:`msicube.experiments.checkpoint`
       predictions.csv    one row per held-out sample: slide, patient, y, x, label, predicted, p_<class>
       summary.json       the metrics of these predictions, by sample, slide and patient, with confidence intervals
       examples.npz       patches for the figures
       figures/           PNG and SVG
       report.html        made by ``msicube report``
       explanation/       made by ``msicube explain``
+      evaluation/        made by ``msicube evaluate``: a folder for each study
 
 A run of several folds has a folder ``fold_1``, ``fold_2``, ... like this for each, beside recipe, ``run.json``,
 figures, and the predictions of all folds in ``predictions.csv`` and ``summary.json``.
@@ -23,6 +25,7 @@ Every file but ``metrics.jsonl``, which grows by lines, appears whole or not at 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECIPE, INFO, METRICS, WEIGHTS = "recipe.toml", "run.json", "metrics.jsonl", "weights.pt"
+CHECKPOINT, LOCK = "checkpoint.pt", ".lock"
 PIPELINE, FOLD = "pipeline.zarr", "fold_"
 PREDICTIONS, SUMMARY, EXAMPLES, FIGURES = "predictions.csv", "summary.json", "examples.npz", "figures"
 
@@ -100,6 +104,41 @@ class Run:
         with replacing(self.path / name) as partial:
             partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
+    def keep_metrics(self, *, before: int) -> None:
+        """Leave out the epochs from ``before`` on, and a line that was cut off."""
+        path = self.path / METRICS
+        if path.is_file():
+            lines = [
+                line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")
+            ]
+            kept = [line for line in lines if json.loads(line)["epoch"] < before]
+            with replacing(path) as partial:
+                partial.write_text("".join(kept), "utf-8")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for writing; the operating system frees it when the process ends, however it ends.
+
+        Raises
+        ------
+        UsageError
+            Another process holds it.
+        """
+        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(
+                    f"{self.path} is being written by another process: wait until it has ended, or stop it"
+                ) from error
+            try:
+                yield
+            finally:
+                (self.path / LOCK).unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
     def append_metrics(self, entry: Mapping[str, Any]) -> None:
         """Add one epoch."""
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
@@ -134,7 +173,8 @@ def create_run(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         is_run = (folder / INFO).is_file()
         if not (is_run and overwrite):
-            hint = "pass overwrite=True (--overwrite) or choose" if is_run else "choose"
+            hint = "pass resume=True (--resume) to go on with it, overwrite=True (--overwrite), or choose"
+            hint = hint if is_run else "choose"
             what = "holds a run" if is_run else "is not empty and holds no run"
             raise UsageError(f"{folder} {what}: {hint} another folder")
         shutil.rmtree(folder)

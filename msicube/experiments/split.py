@@ -14,7 +14,7 @@ from msicube.crossvalidation import folds
 from msicube.errors import LeakageError, RecipeError
 from msicube.experiments.recipe import DataSection
 
-TRAIN, TEST = "train", "test"
+TRAIN, TEST, VALIDATION = "train", "test", "validation"
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Split:
     train, test
         Names of the slides, sorted.
     unused
-        Slides of the study without a label or in neither part.
+        Slides of the study without a label or in no part.
     labels, patients
-        True class and patient of each slide in ``train`` and ``test``.
-    by_patch
-        Whether ``train`` and ``test`` are the same slides, and single patches or pixels of them are held out.
+        True class and patient of each slide of a part.
+    by
+        ``"samples"``, ``"patient"``, ``"folds"`` or ``"patch"``, as in a recipe.
+    validation
+        Names of the slides that choose the epoch, sorted.
     """
 
     classes: tuple[str, ...]
@@ -44,7 +46,18 @@ class Split:
     unused: tuple[str, ...]
     labels: Mapping[str, str]
     patients: Mapping[str, str]
-    by_patch: bool = False
+    by: str = "samples"
+    validation: tuple[str, ...] = ()
+
+    @property
+    def by_patch(self) -> bool:
+        """Whether ``train`` and ``test`` are the same slides, and single patches or pixels of them are held out."""
+        return self.by == "patch"
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The slides that nothing is fitted on: ``validation`` and ``test``."""
+        return self.validation + self.test
 
     def indices(self, slides: Sequence[str]) -> list[int]:
         """Return the class index of each slide's true label."""
@@ -70,6 +83,40 @@ def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Spl
     LeakageError
         A patient has slides in both parts.
     """
+    labels, patients = labelled(data, samples)
+    by = _by(data, samples, labels)
+    train, test = _parts(by, data, samples, labels, patients, seed)
+    if by != "patch":
+        _check_patients(patients, train, test)
+    train, validation = _set_aside(train, labels, patients, data.validation_fraction, seed)
+    slides = sorted({*train, *validation, *test})
+    classes = tuple(sorted(set(labels[slides])))
+    _check_classes(
+        labels,
+        {TRAIN: train, TEST: test} | ({VALIDATION: validation} if data.validation_fraction else {}),
+        classes,
+    )
+    return Split(
+        classes,
+        _positive(data, classes),
+        train,
+        test,
+        tuple(sorted(set(samples.index) - set(slides))),
+        {slide: labels[slide] for slide in slides},
+        {slide: patients[slide] for slide in slides},
+        by,
+        validation,
+    )
+
+
+def labelled(data: DataSection, samples: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return the class and the patient of each slide that has a class.
+
+    Raises
+    ------
+    RecipeError
+        A column is missing, or a slide has a class and no patient.
+    """
     labels = _column(samples, data.label, "label").dropna().astype(str)
     labels = labels[labels != ""]
     patients = _column(samples, data.patient, "patient")[labels.index]
@@ -78,23 +125,7 @@ def resolve_split(data: DataSection, samples: pd.DataFrame, *, seed: int) -> Spl
             f"slide {patients.index[patients.isna()][0]!r} has a label and no {data.patient!r}: complete the samples "
             f"table, so that the split can be made by patient"
         )
-    patients = patients.astype(str)
-    train, test = _parts(data, samples, labels, patients, seed)
-    classes = tuple(sorted(set(labels[[*train, *test]])))
-    by_patch = data.split == "patch"
-    if not by_patch:
-        _check_patients(patients, train, test)
-    _check_classes(labels, train, test, classes)
-    return Split(
-        classes,
-        _positive(data, classes),
-        train,
-        test,
-        tuple(sorted(set(samples.index) - {*train, *test})),
-        {slide: labels[slide] for slide in (*train, *test)},
-        {slide: patients[slide] for slide in (*train, *test)},
-        by_patch,
-    )
+    return labels, patients.astype(str)
 
 
 def shuffled_labels(split: Split, *, seed: int) -> dict[str, str]:
@@ -144,16 +175,35 @@ def _column(samples: pd.DataFrame, name: str, key: str) -> pd.Series:
     )
 
 
-def _parts(
-    data: DataSection, samples: pd.DataFrame, labels: pd.Series, patients: pd.Series, seed: int
+def _by(data: DataSection, samples: pd.DataFrame, labels: pd.Series) -> str:
+    """Return how slides are divided; a column ``split`` that says nothing of the labelled slides is none."""
+    if data.split != "auto":
+        return data.split
+    given = "split" in samples.columns and samples["split"][labels.index].notna().any()
+    return "samples" if given else "patient"
+
+
+def _set_aside(
+    train: tuple[str, ...], labels: pd.Series, patients: pd.Series, fraction: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if data.split == "patch":
+    """Return the slides that stay in training, and those of patients who are drawn out of it to choose the epoch."""
+    if not fraction:
+        return train, ()
+    own = list(train)
+    parts = _draw(labels[own], patients[own], fraction, [seed, 0x7A11D])
+    return tuple(parts.index[parts == TRAIN]), tuple(parts.index[parts == TEST])
+
+
+def _parts(
+    by: str, data: DataSection, samples: pd.DataFrame, labels: pd.Series, patients: pd.Series, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if by == "patch":
         both = tuple(sorted(labels.index))
         return both, both
-    if data.split == "samples":
+    if by == "samples":
         parts = _column(samples, "split", "split")[labels.index]
-    elif data.split == "patient":
-        parts = _draw(labels, patients, data.test_fraction, seed)
+    elif by == "patient":
+        parts = _draw(labels, patients, data.test_fraction, [seed, 0x5B11])
     else:
         held_out = _fold(labels, patients, data, seed)
         parts = pd.Series(np.where(held_out, TEST, TRAIN), index=labels.index)
@@ -179,9 +229,9 @@ def _fold(labels: pd.Series, patients: pd.Series, data: DataSection, seed: int) 
     return np.asarray(labels.index.isin(held_out), bool)
 
 
-def _draw(labels: pd.Series, patients: pd.Series, fraction: float, seed: int) -> pd.Series:
+def _draw(labels: pd.Series, patients: pd.Series, fraction: float, seed: list[int]) -> pd.Series:
     """Hold out a share of the patients of each stratum; a stratum is the set of classes that a patient has."""
-    rng = np.random.default_rng([seed, 0x5B11])
+    rng = np.random.default_rng(seed)
     strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for patient, found in labels.groupby(patients):
         strata[tuple(sorted(set(found)))].append(str(patient))
@@ -201,19 +251,18 @@ def _check_patients(patients: pd.Series, train: Sequence[str], test: Sequence[st
         )
 
 
-def _check_classes(
-    labels: pd.Series, train: Sequence[str], test: Sequence[str], classes: Sequence[str]
-) -> None:
+def _check_classes(labels: pd.Series, parts: Mapping[str, Sequence[str]], classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise RecipeError(
             f"the slides of the split have the classes {list(classes)}: two or more are needed to learn to tell apart"
         )
-    for name, part in ((TRAIN, train), (TEST, test)):
+    for name, part in parts.items():
         lacking = sorted(set(classes) - set(labels[list(part)]))
         if lacking:
             raise RecipeError(
-                f"the {name} part has {len(part)} slides and none of class {lacking[0]!r}: both parts need every "
-                f"class; change the column 'split', data.test_fraction, data.folds or the seed"
+                f"the {name} part has {len(part)} slides and none of class {lacking[0]!r}: every part needs "
+                f"every class; change the column 'split', data.test_fraction, data.validation_fraction, data.folds "
+                f"or the seed"
             )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -11,7 +12,7 @@ from msicube.errors import RecipeError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a recipe; ``"auto"`` is a GPU where there is one.
+    """Return the device of a recipe; ``"auto"`` is a GPU where there is one, under ``torchrun`` this process's own.
 
     Raises
     ------
@@ -19,7 +20,10 @@ def choose_device(name: str) -> torch.device:
         There is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = os.environ.get("LOCAL_RANK")
+        return torch.device("cuda") if rank is None else torch.device("cuda", int(rank))
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -43,3 +47,16 @@ def torch_settings(*, threads: int, seed: int, device: torch.device) -> Iterator
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the state of the generators that a network draws from, such as in dropout."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Put the generators where they were; one of a device that there was not then stays as it is."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

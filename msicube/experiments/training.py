@@ -3,75 +3,32 @@
 from __future__ import annotations
 
 import os
-import time
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from msicube.errors import UsageError
-from msicube.experiments.evaluation import evaluate
+from msicube.errors import CorruptStore, UsageError
+from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import Features, prepare_features
 from msicube.experiments.illustration import draw_results, draw_study
+from msicube.experiments.ranks import Ranks, failures_of_others, process_group
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.recipe_files import load_recipe
-from msicube.experiments.record import describe_model, first_info, recorded
-from msicube.experiments.run import (
-    EXAMPLES,
-    INFO,
-    PIPELINE,
-    PREDICTIONS,
-    SUMMARY,
-    WEIGHTS,
-    Run,
-    create_run,
-    replacing,
-)
-from msicube.experiments.split import Split, resolve_split, shuffled_labels
-from msicube.experiments.summary import summarise
+from msicube.experiments.record import describe_model, file_digest, first_info, writing
+from msicube.experiments.resuming import differences, start_run
+from msicube.experiments.run import INFO, PIPELINE, WEIGHTS, Run
+from msicube.experiments.session import Session
+from msicube.experiments.split import resolve_split, shuffled_labels
 from msicube.experiments.torch_settings import choose_device, torch_settings
 from msicube.models import build_model, find_model
+from msicube.preprocess import Pipeline
 from msicube.preprocess.recipes import build_pipeline
 from msicube.scheduling import SchedulerLike
 from msicube.store import Study, open_study
-
-
-@dataclass(frozen=True)
-class TrainingEvent:
-    """How far a run is.
-
-    Attributes
-    ----------
-    stage
-        ``"fit"`` (the pipeline), ``"train"`` (steps of an epoch) or ``"epoch"`` (one is over, with its metrics).
-    done, total
-        Of the stage: pieces of a pass, steps, epochs.
-    what
-        What is being done, where a stage has several parts.
-    epoch, epochs
-        Counted from 1; 0 before training.
-    fold, folds
-        Counted from 1; 0 where there are no folds.
-    metrics
-        As in ``metrics.jsonl``, at the end of an epoch.
-    """
-
-    stage: str
-    done: int
-    total: int
-    what: str = ""
-    epoch: int = 0
-    epochs: int = 0
-    fold: int = 0
-    folds: int = 0
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-
-
-OnEvent = Callable[[TrainingEvent], None]
 
 
 def train(
@@ -84,6 +41,7 @@ def train(
     seed: int = 0,
     scheduler: SchedulerLike = "threads",
     overwrite: bool = False,
+    resume: bool = False,
     figures: bool = True,
     progress: OnEvent | None = None,
 ) -> Run:
@@ -112,6 +70,9 @@ def train(
         Where the pipeline is fitted.
     overwrite
         Replace a run that is in ``out`` already.
+    resume
+        Go on with the run that is in ``out``, from its checkpoint, to the same result as if it had never been stopped.
+        A run that is finished is left as it is; without a run it is begun.
     figures
         Draw the run's figures. :func:`~msicube.experiments.report` draws those that need only the folder.
     progress
@@ -120,7 +81,8 @@ def train(
     Returns
     -------
     Run
-        The finished run. The weights are those after the last epoch: none is chosen by its held-out result.
+        The finished run. The weights are those after the last epoch or, with ``data.validation_fraction``, after that
+        which did best on validation patients: none is ever chosen by its held-out result.
 
     Raises
     ------
@@ -129,11 +91,11 @@ def train(
     LeakageError
         A patient is in both parts.
     UsageError
-        ``out`` holds something else.
+        ``out`` holds something else; or what it holds is to be taken up, and is a run of another recipe, seed or study.
     KeyboardInterrupt
-        Passed on; the folder is a usable run as of the last finished epoch.
+        On SIGINT (Ctrl-C) or SIGTERM, after the current step; the folder is a usable run as of the last finished epoch,
+        and ``resume`` goes on after the last step.
     """
-    report = progress or (lambda _: None)
     recipe = _recipe(recipe, overrides)
     if recipe.data.split == "folds" and not recipe.data.fold:
         from msicube.experiments.folds import cross_validate
@@ -146,6 +108,7 @@ def train(
             seed=seed,
             scheduler=scheduler,
             overwrite=overwrite,
+            resume=resume,
             figures=figures,
             progress=progress,
         )
@@ -155,128 +118,113 @@ def train(
     labels = shuffled_labels(split, seed=seed) if shuffle_labels else None
     find_model(recipe.model.name, recipe.model.options)
     build_pipeline(recipe.pipeline)
-    run = create_run(out, recipe, overwrite=overwrite)
-    info = first_info(study, split, labels, seed, device)
-    run.write_json(INFO, info)
-    with recorded(run, info), torch_settings(threads=recipe.train.threads, seed=seed, device=device):
-        info["torch_threads"] = torch.get_num_threads()
-        features = prepare_features(
-            recipe,
-            study,
-            split,
-            labels,
-            seed=seed,
-            scheduler=scheduler,
-            progress=lambda what, done, total: report(TrainingEvent("fit", done, total, what)),
-        )
-        model = build_model(
-            recipe.model.name,
-            n_channels=len(features.names),
-            n_classes=len(split.classes),
-            **recipe.model.options,
-        ).to(device)
-        info |= {"pipeline": features.describe(), "features": features.names, "model": describe_model(model)}
-        run.write_json(INFO, info)
-        features.save(run.path / PIPELINE)
-        if figures:
-            draw_study(run, study, split, features)
-        _Session(run, recipe, split, features, model, device, labels, report).fit(seed)
-    if figures:
-        draw_results(run)
+    wanted = first_info(study, split, labels, seed, device)
+    with process_group(device) as ranks:
+        ranks.batch_size(recipe.train.batch_size)
+        report = progress if progress and ranks.leads else _silent
+        run, info = ranks.first(lambda: start_run(out, recipe, wanted, overwrite=overwrite, resume=resume))
+        if info["state"] == "finished":
+            report(TrainingEvent("kept", recipe.train.epochs, recipe.train.epochs))
+            return run
+        with (
+            writing(run, info, ranks) as asked,
+            torch_settings(threads=recipe.train.threads, seed=seed, device=device),
+        ):
+            info |= {"torch_threads": torch.get_num_threads(), "processes": ranks.size}
+            prepare = partial(prepare_features, recipe, study, split, labels, seed=seed, scheduler=scheduler)
+            features = _shared_features(prepare, run, info, ranks, report)
+            model = build_model(
+                recipe.model.name,
+                n_channels=len(features.names),
+                n_classes=len(split.classes),
+                **recipe.model.options,
+            ).to(device)
+            info |= {
+                "pipeline": features.describe(),
+                "features": features.names,
+                "model": _same_model(describe_model(model), info),
+            }
+            if ranks.leads:
+                run.write_json(INFO, info)
+            if figures and ranks.leads:
+                draw_study(run, study, split, features)
+            session = Session(
+                run,
+                split,
+                features,
+                model,
+                device,
+                labels=labels,
+                seed=seed,
+                asked=asked,
+                report=report,
+                ranks=ranks,
+            )
+            with failures_of_others(ranks):
+                session.fit()
+            info |= session.outcome | {"weights": file_digest(run.path / WEIGHTS)}
+            if figures and ranks.leads:
+                draw_results(run)
+        if ranks.leads:
+            session.checkpoints.remove()
     return run
 
 
-@dataclass
-class _Session:
-    """The training loop of one run."""
+def _silent(event: TrainingEvent) -> None:
+    """Tell nobody."""
 
-    run: Run
-    recipe: Recipe
-    split: Split
-    features: Features
-    model: nn.Module
-    device: torch.device
-    labels: Mapping[str, str] | None
-    report: OnEvent
 
-    def fit(self, seed: int) -> None:
-        settings = self.recipe.train
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        stream = self.features.stream(self.split.train, seed=seed, training=True)
-        held_out = self.features.stream(self.split.test, seed=seed, training=False)
-        try:
-            for epoch in range(1, settings.epochs + 1):
-                started = time.perf_counter()
-                stream.set_epoch(epoch - 1)
-                entry: dict[str, Any] = {"epoch": epoch, "train": self._train(stream, optimizer, epoch)}
-                entry |= {
-                    "test": self._test(held_out, last=epoch == settings.epochs),
-                    "seconds": time.perf_counter() - started,
-                }
-                self._save_weights()
-                self.run.append_metrics(entry)
-                self.report(
-                    TrainingEvent(
-                        "epoch", epoch, settings.epochs, epoch=epoch, epochs=settings.epochs, metrics=entry
-                    )
-                )
-        except KeyboardInterrupt:
-            if not self.run.metrics:  # else those of the last finished epoch stay beside its predictions
-                self._save_weights()
-            raise
+def _shared_features(
+    prepare: Callable[..., Features],
+    run: Run,
+    info: Mapping[str, Any],
+    ranks: Ranks,
+    report: OnEvent,
+) -> Features:
+    """Let the first rank find or fit the pipeline and save it; all of them take it as it is saved."""
+    path = run.path / PIPELINE
 
-    def _train(self, stream: Any, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
-        """Train one epoch; return the running means of loss and accuracy."""
-        self.model.train()
-        names = self.labels or self.split.labels
-        target_of = torch.tensor([self.split.classes.index(names[slide]) for slide in stream.slides])
-        steps = self.features.n_steps(stream, training=True)
-        sums = np.zeros(3)
-        for step, batch in enumerate(self.features.batches(stream, training=True), start=1):
-            inputs = batch[self.features.key].to(self.device, non_blocking=True)
-            target = target_of[batch["slide"]].to(self.device)
-            weight = batch["weight"].to(self.device)
-            optimizer.zero_grad(set_to_none=True)
-            logits = self.model(inputs)
-            losses = nn.functional.cross_entropy(logits, target, reduction="none") * weight
-            (losses.sum() / weight.sum()).backward()
-            optimizer.step()
-            sums += _sums(losses, logits, target, weight)
-            self.report(TrainingEvent("train", step, steps, epoch=epoch, epochs=self.recipe.train.epochs))
-        return {"loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2])}
-
-    def _test(self, held_out: Any, *, last: bool) -> dict[str, Any]:
-        """Score the held-out slides and write what comes of it; with confidence intervals after the last epoch."""
-        found = evaluate(
-            self.model,
-            self.features.batches(held_out, training=False),
-            key=self.features.key,
-            slides=held_out.slides,
-            labels=self.split.indices(held_out.slides),
-            patients=[self.split.patients[slide] for slide in held_out.slides],
-            classes=self.split.classes,
-            device=self.device,
+    def find() -> bool:
+        features = prepare(
+            fitted=_fitted_before(run, info),
+            progress=lambda what, done, total: report(TrainingEvent("fit", done, total, what)),
         )
-        summary = summarise(found.predictions, self.split.classes, self.split.positive, intervals=last)
-        with replacing(self.run.path / PREDICTIONS) as partial:
-            found.predictions.to_csv(partial, index=False, float_format="%.6g")
-        if self.features.key == "patches":
-            with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
-        self.run.write_json(SUMMARY, summary)
-        return {"loss": found.loss, **summary["samples"]["metrics"]}
+        if not path.exists():
+            features.save(path)
+        return features.in_study
 
-    def _save_weights(self) -> None:
-        with replacing(self.run.path / WEIGHTS) as partial:
-            torch.save(self.model.state_dict(), partial)
+    in_study = ranks.first(find)
+    pipeline = None if in_study else Pipeline.load(path, name=run.recipe.pipeline.name)
+    return prepare(fitted=pipeline).reloaded(path)
 
 
-def _sums(losses: Tensor, logits: Tensor, target: Tensor, weight: Tensor) -> tuple[float, float, float]:
-    right = (logits.argmax(dim=1) == target) * weight
-    total, correct, n = torch.stack([losses.detach().sum(), right.sum(), weight.sum()]).tolist()
-    return total, correct, n
+def _fitted_before(run: Run, info: Mapping[str, Any]) -> Pipeline | None:
+    """Return the pipeline that a run has fitted before it was stopped, if it came that far."""
+    known = info.get("pipeline")
+    if known is None:
+        for left in (PIPELINE, f"{PIPELINE}.partial"):  # what a killed process was about to save
+            shutil.rmtree(run.path / left, ignore_errors=True)
+        return None
+    if known["in_study"]:
+        return None
+    pipeline = Pipeline.load(run.path / PIPELINE, name=run.recipe.pipeline.name)
+    if pipeline.fingerprint() != known["fingerprint"]:
+        raise CorruptStore(
+            f"{run.path / PIPELINE} has the fingerprint {pipeline.fingerprint()[:12]}, the run was begun with "
+            f"{known['fingerprint'][:12]}: start it anew with overwrite=True (--overwrite)"
+        )
+    return pipeline
+
+
+def _same_model(found: dict[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a network, if it is the one that the run was begun with."""
+    other = differences(info.get("model", found), found)
+    if other:
+        raise UsageError(
+            f"the network is not the one that the run was begun with: {', '.join(other)}; see that its first weights "
+            f"can be had as they were then, or start the run anew with overwrite=True (--overwrite)"
+        )
+    return found
 
 
 def _recipe(recipe: str | Path | Recipe, overrides: Mapping[str, Any] | None) -> Recipe:

@@ -12,7 +12,7 @@ import torch
 import msicube as mc
 from msicube.errors import AxisMismatch, UsageError
 from msicube.experiments import Run, TrainingEvent, predict
-from msicube.experiments.prediction import _load
+from msicube.experiments.prediction import load_network
 from msicube.schema import MASK
 from msicube.store import Study
 from msicube.store.masks import write_image
@@ -33,7 +33,7 @@ def test_every_pixel_has_the_probabilities_of_its_spectrum(
     assert {(name, total) for name, done, total in seen if done == total} == {
         (name, max(done for other, done, _ in seen if other == name)) for name in slides
     }
-    network = _load(run, torch.device("cpu"))
+    network = load_network(run, torch.device("cpu"))
     for name in slides:
         stored = mc.open_study(own.path)[name]["prediction"]
         assert stored.attrs["feature_names"] == run.info["classes"]
@@ -67,7 +67,7 @@ def test_patches_give_each_pixel_the_mean_of_those_that_cover_it(patches: Run, o
     name, size = own.slides[1], patches.recipe.patches.size if patches.recipe.patches else 0
     predict(patches, own, slides=[name], stride=6)
     found, acquired = mc.open_study(own.path).cube(name, "prediction")[...], own.acquired(name)
-    network = _load(patches, torch.device("cpu"))
+    network = load_network(patches, torch.device("cpu"))
     sums, counts = np.zeros((*acquired.shape, 2)), np.zeros(acquired.shape)
     stream = mc.PatchStream(
         own,

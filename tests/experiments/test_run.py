@@ -37,7 +37,9 @@ def test_a_run_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path: Path)
     run = create_run(folder, RECIPE, overwrite=False)
     run.write_json(INFO, {})
     (folder / "old.txt").write_text("old")
-    with pytest.raises(UsageError, match=r"holds a run: pass overwrite=True \(--overwrite\)"):
+    with pytest.raises(
+        UsageError, match=r"holds a run: pass resume=True \(--resume\) .*, overwrite=True \(--overwrite\)"
+    ):
         create_run(folder, RECIPE, overwrite=False)
     create_run(folder, RECIPE, overwrite=True)
     assert [path.name for path in folder.iterdir()] == ["recipe.toml"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_the_seed_draws_another_split() -> None:
     [
         (table(4), DataSection(label="class"), r"no column 'class' \(it has label, patient\)"),
         (table(4).drop(columns="patient"), DataSection(), 'set data.patient = "slide"'),
-        (table(4), DataSection(), "no column 'split'.*data.split = \"patient\""),
+        (table(4), DataSection(split="samples"), "no column 'split'.*data.split = \"patient\""),
         (table(4, split="train"), DataSection(), "the test part has 0 slides"),
         (table(4), DataSection(split="patient", positive="cancer"), "'cancer' is no class"),
         (table(1), DataSection(split="patient"), r"have the classes \['normal'\]"),
@@ -146,6 +147,38 @@ def test_the_seed_draws_another_split() -> None:
 def test_what_cannot_be_split_is_refused(samples: pd.DataFrame, data: DataSection, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         resolve_split(data, samples, seed=0)
+
+
+def test_by_default_the_table_divides_and_else_it_is_drawn_by_patient() -> None:
+    given = table(6, split=["train"] * 6 + ["test"] * 4 + ["pilot", np.nan])
+    assert resolve_split(DataSection(), given, seed=0).by == "samples"
+    for samples in (table(10), table(10, split=np.nan)):
+        split = resolve_split(DataSection(), samples, seed=3)
+        assert split == resolve_split(DataSection(split="patient"), samples, seed=3)
+        assert split.by == "patient"
+        assert not {split.patients[s] for s in split.train} & {split.patients[s] for s in split.test}
+
+
+@settings(max_examples=30, deadline=None)
+@given(n_patients=st.integers(8, 40), mixed=st.booleans(), by=st.sampled_from(["patient", "folds"]))
+def test_validation_patients_come_out_of_training(n_patients: int, mixed: bool, by: Any) -> None:
+    samples = table(n_patients, mixed=mixed)
+    data = DataSection(split=by, folds=2, fold=1, validation_fraction=0.25)
+    split = resolve_split(data, samples, seed=1)
+    without = resolve_split(replace(data, validation_fraction=0.0), samples, seed=1)
+    assert split.test == without.test, "who is held out does not depend on it"
+    assert sorted([*split.train, *split.validation]) == list(without.train)
+    patients = [{split.patients[s] for s in part} for part in (split.train, split.validation, split.test)]
+    assert len(set.union(*patients)) == sum(map(len, patients)) == n_patients
+    for part in (split.train, split.validation):
+        assert {split.labels[s] for s in part} == set(split.classes)
+
+
+def test_too_few_patients_for_validation_are_refused() -> None:
+    samples = table(5, split=["train"] * 4 + ["test"] * 6)
+    assert not resolve_split(DataSection(), samples, seed=0).validation
+    with pytest.raises(RecipeError, match=r"validation part has 0 slides and none of class 'normal'"):
+        resolve_split(DataSection(validation_fraction=0.2), samples, seed=0)
 
 
 def test_a_slide_can_be_its_own_patient() -> None:

@@ -73,7 +73,7 @@ def test_the_run_folder_is_complete(pixels: tuple[Run, Any], patches: Run) -> No
         "summary.json",
         "figures",
     }
-    others = {"report.html", "explanation"}  # of other tests of this session
+    others = {"report.html", "explanation", "evaluation"}  # of other tests of this session
     assert {path.name for path in pixels[0].path.iterdir()} - others == common
     assert {path.name for path in patches.path.iterdir()} - others == common | {"examples.npz"}
     figures = {path.stem for path in (patches.path / "figures").iterdir()}

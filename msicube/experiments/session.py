@@ -1,0 +1,285 @@
+"""The training loop of one run: epochs of steps, each evaluated, from the beginning or from a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msicube.errors import UsageError
+from msicube.experiments.checkpoint import Checkpoints, Place
+from msicube.experiments.evaluation import Evaluation, evaluate
+from msicube.experiments.events import OnEvent, TrainingEvent
+from msicube.experiments.features import AnyStream, Features
+from msicube.experiments.interruption import Interruption
+from msicube.experiments.ranks import Ranks
+from msicube.experiments.run import EXAMPLES, PREDICTIONS, SUMMARY, WEIGHTS, Run, replacing
+from msicube.experiments.split import Split
+from msicube.experiments.summary import summarise
+from msicube.experiments.torch_settings import random_state, set_random_state
+
+Batch = Mapping[str, Tensor]
+
+
+class Session:
+    """The training of one network.
+
+    Parameters
+    ----------
+    run
+        Where its results go.
+    split, features
+        What it is trained on and evaluated on.
+    model, device
+        The network, on its device.
+    labels
+        Of the training slides, where they are not the true ones.
+    seed
+        Of the order of the samples.
+    asked
+        Tells whether the process was asked to stop.
+    report
+        Called after each step.
+    ranks
+        The processes that train together; each has a session.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        split: Split,
+        features: Features,
+        model: nn.Module,
+        device: torch.device,
+        *,
+        labels: Mapping[str, str] | None,
+        seed: int,
+        asked: Interruption,
+        report: OnEvent,
+        ranks: Ranks,
+    ) -> None:
+        self.run, self.split, self.features, self.ranks = run, split, features, ranks
+        self.model, self.device, self.report, self.asked = model, device, report, asked
+        self.settings = features.recipe.train
+        self.stream = features.stream(split.train, seed=seed, training=True, ranks=ranks)
+        self.held_out = features.stream(split.test, seed=seed, training=False)
+        self.validation: AnyStream | None = None
+        if split.validation:
+            self.validation = features.stream(split.validation, seed=seed, training=False)
+        names = labels or split.labels
+        self.targets = torch.tensor([split.classes.index(names[slide]) for slide in self.stream.slides])
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.settings.optimizer]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = kind(
+            trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self.trained = ranks.together(model, device)
+        self.checkpoints = Checkpoints(run, every=self.settings.checkpoint_seconds)
+        self.place = Place()
+        self._whole, self._agreed = True, False
+        self._random: list[Any] = []
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What a run records of its epochs."""
+        place = self.place
+        last = {"epochs": place.epoch - 1, "stopped_early": self._out_of_patience}
+        return last if self.validation is None else {**last, "best_epoch": place.best_epoch}
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience, place = self.settings.patience, self.place
+        return (
+            bool(patience) and place.epoch <= self.settings.epochs and self._epochs_without_gain >= patience
+        )
+
+    @property
+    def _epochs_without_gain(self) -> int:
+        return self.place.epoch - 1 - self.place.best_epoch
+
+    def fit(self) -> None:
+        """Train and evaluate to the last epoch, or until the validation patients gain nothing any more.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The process was asked to stop; the checkpoint is that of the last whole step.
+        """
+        self._take_up()
+        try:
+            while self.place.epoch <= self.settings.epochs and not self._out_of_patience:
+                self._train()
+                self.place = self.ranks.first(self._close_epoch)
+        except KeyboardInterrupt:
+            if self._whole and (self.ranks.size == 1 or self._agreed):
+                self._save()
+            if (
+                self.ranks.leads and not self.run.metrics
+            ):  # else those of a finished epoch stay beside its predictions
+                self._save_weights()
+            raise
+
+    def _take_up(self) -> None:
+        """Go on from the checkpoint, where there is one; epochs that it does not count are trained again."""
+        state = self.checkpoints.load()
+        if state is not None:
+            self._restore(state)
+            done, total = self.place.step, self.features.n_steps(self.stream, training=True)
+            self.report(self._event("resumed", done, total))
+        if self.ranks.leads:
+            self.run.keep_metrics(before=self.place.epoch)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"the checkpoint in {self.run.path} is of another network ({str(error).splitlines()[0]}): the code of "
+                f"the network was changed, so start the run anew with overwrite=True (--overwrite)"
+            ) from error
+        self.stream.load_state_dict(state["stream"])
+        self.place = Place(**state["place"])
+        if self.ranks.rank < len(state["random"]):  # else one of more ranks than there were
+            set_random_state(state["random"][self.ranks.rank], self.device)
+
+    def _save(self) -> None:
+        """Write a checkpoint; all ranks come here after the same step."""
+        self._random = self.ranks.gather(random_state(self.device))
+        if self.ranks.leads:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        self.stream.set_epoch(self.place.epoch - 1)
+        self.checkpoints.save(
+            {
+                "place": asdict(self.place),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "stream": self.stream.state_dict(step=self.place.step),
+                "random": [random_state(self.device), *self._random[1:]],
+            }
+        )
+
+    def _train(self) -> None:
+        """Train what is left of the current epoch."""
+        place, started = self.place, time.perf_counter() - self.place.seconds
+        self.stream.set_epoch(place.epoch - 1)
+        self.trained.train()
+        steps = self.features.n_steps(self.stream, training=True)
+        batches = self.features.batches(self.stream, training=True, start=place.step)
+        with self.asked.held_back():
+            for batch in batches:
+                self._whole = False
+                due = self.ranks.leads and self.checkpoints.due
+                *sums, stop, due_now = self.ranks.total([*self._step(batch), self.asked.requested, due])
+                place.sums = [total + new for total, new in zip(place.sums, sums, strict=True)]
+                place.step += 1
+                place.seconds = time.perf_counter() - started
+                self._whole = True
+                self.report(self._event("train", place.step, steps))
+                if stop:
+                    self._agreed = True  # all ranks stop after this step
+                    raise KeyboardInterrupt
+                if place.step == steps or due_now:
+                    self._save()
+
+    def _step(self, batch: Batch) -> tuple[float, float, float]:
+        """Train one step; return its weighted loss, the weight of the samples told right, and the weight."""
+        inputs = batch[self.features.key].to(self.device, non_blocking=True)
+        target = self.targets[batch["slide"]].to(self.device)
+        weight = batch["weight"].to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self.trained(inputs)
+        losses = nn.functional.cross_entropy(logits, target, reduction="none") * weight
+        (losses.sum() / self._shared_weight(weight)).backward()
+        self.optimizer.step()
+        return _sums(losses, logits, target, weight)
+
+    def _shared_weight(self, weight: Tensor) -> Tensor | float:
+        """Return what the sum of a step's losses is divided by; the ranks' gradients are averaged after it."""
+        if self.ranks.size == 1:
+            return weight.sum()
+        return self.ranks.total([float(weight.sum())])[0] / self.ranks.size
+
+    def _close_epoch(self) -> Place:
+        """Evaluate the epoch that was trained, write what comes of it, and go on to the next."""
+        place, epochs = self.place, self.settings.epochs
+        started = time.perf_counter() - place.seconds
+        loss, right, weight = place.sums
+        entry: dict[str, Any] = {
+            "epoch": place.epoch,
+            "train": {"loss": loss / weight, "accuracy": right / weight},
+        }
+        best, value = True, None
+        if self.validation is not None:
+            entry["validation"], _ = self._score(self.validation)
+            value = entry["validation"][self.settings.monitor]
+            best = self._is_better(value)
+            entry["best"] = best
+        intervals = best and (self.validation is not None or place.epoch == epochs)
+        entry["test"], results = self._score(self.held_out, intervals=intervals)
+        entry["seconds"] = time.perf_counter() - started
+        if best:
+            self._write(*results)
+            self._save_weights()
+        event = self._event("epoch", place.epoch, epochs, metrics=entry)
+        with self.asked.held_back():
+            self.run.append_metrics(entry)
+            if best and self.validation is not None:
+                known = value is not None and np.isfinite(value)
+                place.best_epoch, place.best = place.epoch, value if known else None
+            place.next_epoch()
+            self._write_checkpoint()
+        self.report(event)
+        return place
+
+    def _is_better(self, value: float | None) -> bool:
+        """Return whether an epoch is the best so far; one without a number is not, unless it is the first."""
+        if self.place.best is None or value is None or not np.isfinite(value):
+            return self.place.best is None
+        return value < self.place.best if self.settings.monitor == "loss" else value > self.place.best
+
+    def _score(
+        self, stream: AnyStream, *, intervals: bool = False
+    ) -> tuple[dict[str, Any], tuple[Evaluation, dict[str, Any]]]:
+        """Return the loss and the metrics of slides that are not trained on, and what they follow from."""
+        found = evaluate(
+            self.model,
+            self.features.batches(stream, training=False),
+            key=self.features.key,
+            slides=stream.slides,
+            labels=self.split.indices(stream.slides),
+            patients=[self.split.patients[slide] for slide in stream.slides],
+            classes=self.split.classes,
+            device=self.device,
+        )
+        summary = summarise(found.predictions, self.split.classes, self.split.positive, intervals=intervals)
+        return {"loss": found.loss, **summary["samples"]["metrics"]}, (found, summary)
+
+    def _write(self, found: Evaluation, summary: Mapping[str, Any]) -> None:
+        """Write the held-out predictions, and what follows from them."""
+        with replacing(self.run.path / PREDICTIONS) as partial:
+            found.predictions.to_csv(partial, index=False, float_format="%.6g")
+        if self.features.key == "patches":
+            with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
+        self.run.write_json(SUMMARY, summary)
+
+    def _save_weights(self) -> None:
+        with replacing(self.run.path / WEIGHTS) as partial:
+            torch.save(self.model.state_dict(), partial)
+
+    def _event(self, stage: str, done: int, total: int, **more: Any) -> TrainingEvent:
+        return TrainingEvent(stage, done, total, epoch=self.place.epoch, epochs=self.settings.epochs, **more)
+
+
+def _sums(losses: Tensor, logits: Tensor, target: Tensor, weight: Tensor) -> tuple[float, float, float]:
+    right = (logits.argmax(dim=1) == target) * weight
+    total, correct, n = torch.stack([losses.detach().sum(), right.sum(), weight.sum()]).tolist()
+    return total, correct, n
