@@ -99,7 +99,8 @@ def make_mask(
 
     Notes
     -----
-    With ``per_slide``, a slide without a finite spectrum gets a mask that holds nothing, and a remark.
+    With ``per_slide``, a slide without a finite spectrum gets a mask that holds nothing, or all of it where it is one
+    of bad spectra (:class:`DeadPixelMask`, :class:`OutlierMask`), and a remark.
     """
     opened = study if isinstance(study, Study) else open_study(study)
     check_mask_name(name)
@@ -220,9 +221,11 @@ def _by_itself(job: Job, slide: str, pipeline: Pipeline, run: Mapping[str, Any])
 def _nothing(
     job: Job, slide: str, looked_at: Bools, pipeline: Pipeline, identity: Any, remark: str
 ) -> MadeMask:
-    """Store a mask that holds nothing, because there is nothing to fit on."""
+    """Store the mask of a slide that has nothing to fit on: of no pixel, or of all where it is one of bad spectra."""
+    last = pipeline.steps[-1]
+    held = looked_at if isinstance(last, Mask) and last.holds_nonfinite else np.zeros_like(looked_at)
     origin = Origin({"steps": steps_of(pipeline), "learned": None, "fitted_on": []}, identity, remark)
-    return job.store(slide, np.zeros_like(looked_at), looked_at, origin, {})
+    return job.store(slide, held, looked_at, origin, {})
 
 
 def _all(
