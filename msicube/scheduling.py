@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
@@ -20,12 +21,33 @@ from msicube.errors import UsageError
 if TYPE_CHECKING:
     from distributed import Client
 
-SchedulerLike: TypeAlias = Union[str, "Client"]
+SchedulerLike: TypeAlias = Union[str, "Client", "LocalPool"]
 CONNECT_TIMEOUT = "10s"
 LOCAL = ("threads", "processes", "synchronous")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class LocalPool:
+    """Threads or processes of this machine that several computations share; see :func:`shared`.
+
+    Attributes
+    ----------
+    scheduler
+        ``"threads"`` or ``"processes"``.
+    executor
+        What runs the tasks.
+    """
+
+    scheduler: str
+    executor: Executor
+
+
+def is_local(scheduler: SchedulerLike) -> bool:
+    """Return whether a scheduler is one of this machine's."""
+    return isinstance(scheduler, LocalPool) or (isinstance(scheduler, str) and scheduler in LOCAL)
 
 
 def default_workers() -> int:
@@ -34,7 +56,11 @@ def default_workers() -> int:
 
 
 def compute(
-    tasks: Iterable[Any], *, scheduler: SchedulerLike = "threads", workers: int | None = None
+    tasks: Iterable[Any],
+    *,
+    scheduler: SchedulerLike = "threads",
+    workers: int | None = None,
+    on_task: Callable[[Any, Any], None] | None = None,
 ) -> list[Any]:
     """Compute Dask objects and return their results in order.
 
@@ -46,6 +72,8 @@ def compute(
         Where to run; see the module's docstring.
     workers
         Threads or processes of a local scheduler; the number of processors by default.
+    on_task
+        Called in this process with key and result of every task that a local scheduler has finished.
 
     Raises
     ------
@@ -53,10 +81,17 @@ def compute(
         An unknown scheduler, or a cluster that does not answer.
     """
     from dask.base import compute as dask_compute
+    from dask.callbacks import Callback
 
-    if isinstance(scheduler, str) and scheduler in LOCAL:
-        get = _local(scheduler)
-        return list(dask_compute(*tasks, scheduler=get, num_workers=workers or default_workers()))
+    if is_local(scheduler):
+        ours = [] if on_task is None else [Callback(posttask=lambda key, result, *_: on_task(key, result))]
+        options: dict[str, Any] = {"num_workers": workers or default_workers()}
+        name = str(scheduler)
+        if isinstance(scheduler, LocalPool):
+            name, options = scheduler.scheduler, {"pool": scheduler.executor}
+        # Given, not made active: what is active changes hands between the computations of several threads.
+        options["callbacks"] = [*Callback.active, *(callback._callback for callback in ours)]
+        return list(dask_compute(*tasks, scheduler=_local(name), **options))
     with connect(scheduler) as client:
         return list(client.gather(client.compute(list(tasks))))
 
@@ -97,41 +132,43 @@ def run_tasks(
     on_result
         Called in this process with each result, in the order in which they finish.
     """
-    if not isinstance(scheduler, str) or scheduler not in LOCAL:
+    if not is_local(scheduler):
         _run_on_cluster(function, items, scheduler, on_result)
-    elif scheduler == "processes":
-        _run_in_processes(function, items, workers, on_result)
+    elif isinstance(scheduler, LocalPool) and scheduler.scheduler == "threads":
+        _run_in_threads(function, items, scheduler.executor, on_result)
+    elif scheduler == "processes" or isinstance(scheduler, LocalPool):
+        _run_in_processes(function, items, scheduler, workers, on_result)
+    elif scheduler == "synchronous" or workers == 1:
+        for item in items:
+            on_result(function(item))
     else:
-        n_threads = 1 if scheduler == "synchronous" else workers or default_workers()
-        _run_in_threads(function, items, n_threads, on_result)
+        with ThreadPoolExecutor(workers or default_workers(), "msicube") as pool:
+            _run_in_threads(function, items, pool, on_result)
 
 
 def _run_in_threads(
     function: Callable[[Item], Result],
     items: Sequence[Item],
-    n_threads: int,
+    pool: Executor,
     on_result: Callable[[Result], None],
 ) -> None:
-    if n_threads == 1:
-        for item in items:
-            on_result(function(item))
-        return
-    with ThreadPoolExecutor(n_threads, "msicube") as pool:
-        futures = [pool.submit(function, item) for item in items]
-        try:
-            for future in as_completed(futures):
-                on_result(future.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+    futures = [pool.submit(function, item) for item in items]
+    try:
+        for future in as_completed(futures):
+            on_result(future.result())
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)  # those that run: nothing goes on once this has returned
 
 
 def _run_in_processes(
     function: Callable[[Item], Result],
     items: Sequence[Item],
+    scheduler: SchedulerLike,
     workers: int | None,
     on_result: Callable[[Result], None],
 ) -> None:
-    from dask.callbacks import Callback
     from dask.delayed import delayed
 
     # Keys in the order of the items: Dask starts equal tasks by key, and neighbouring tiles lie together on disk.
@@ -141,12 +178,11 @@ def _run_in_processes(
     tasks = [call(dask_key_name=f"{name}-{i:09d}") for i, call in enumerate(calls)]
     keys = {task.key for task in tasks}
 
-    def finished(key: Any, result: Any, *_: Any) -> None:
+    def finished(key: Any, result: Any) -> None:
         if key in keys:
             on_result(result)
 
-    with Callback(posttask=finished):
-        compute(tasks, scheduler="processes", workers=workers)
+    compute(tasks, scheduler=scheduler, workers=workers, on_task=finished)
 
 
 def _run_on_cluster(
@@ -164,6 +200,28 @@ def _run_on_cluster(
                 on_result(result)
         finally:
             client.cancel(futures)
+
+
+@contextmanager
+def shared(scheduler: SchedulerLike, workers: int | None = None) -> Iterator[SchedulerLike]:
+    """Yield a scheduler on which several threads can compute at once.
+
+    Together they have no more tasks of a local scheduler in flight than one of them would have by itself, and one
+    connection to a cluster.
+    """
+    if scheduler == "threads":
+        with ThreadPoolExecutor(workers or default_workers()) as threads:
+            yield LocalPool(scheduler, threads)
+    elif scheduler == "processes":
+        from dask.multiprocessing import get_context
+
+        with ProcessPoolExecutor(workers or default_workers(), mp_context=get_context()) as processes:
+            yield LocalPool(scheduler, processes)
+    elif is_local(scheduler):
+        yield scheduler
+    else:
+        with connect(scheduler) as client:
+            yield client
 
 
 @contextmanager

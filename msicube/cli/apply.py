@@ -12,6 +12,14 @@ from msicube.cli.common import Reporter, say, scheduler_option, workers_option
 @click.option("--name", required=True, help="Name of a fitted pipeline in the study.")
 @click.option("--slide", "slides", multiple=True, help="Only this slide; may be repeated.")
 @click.option("--where", help="Features inside this mask only, or an expression such as 'tissue & ~dead'.")
+@click.option(
+    "--coefficients",
+    is_flag=True,
+    help="Also write what the pipeline's EMSC finds: NAME_coefficients and NAME_residual_rms.",
+)
+@click.option(
+    "--residuals", is_flag=True, help="Also write what the EMSC leaves of each spectrum: NAME_residuals."
+)
 @click.option("--overwrite", is_flag=True, help="Replace what another pipeline of this name left.")
 @scheduler_option
 @workers_option
@@ -20,6 +28,8 @@ def command(
     name: str,
     slides: tuple[str, ...],
     where: str | None,
+    coefficients: bool,
+    residuals: bool,
     overwrite: bool,
     scheduler: str,
     workers: int | None,
@@ -38,6 +48,8 @@ def command(
             name=name,
             slides=slides or None,
             where=where,
+            coefficients=coefficients,
+            residuals=residuals,
             overwrite=overwrite,
             scheduler=scheduler,
             workers=workers,

@@ -107,6 +107,29 @@ class Chain:
         return block
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """A stage that gives what several chains make of one block, side by side.
+
+    Attributes
+    ----------
+    chains
+        In the order of their columns.
+    """
+
+    chains: tuple[Chain, ...]
+
+    def kernel(
+        self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
+    ) -> NDArray[Any]:
+        """Map a block to as many columns as the chains have together."""
+        return np.concatenate([chain(block) for chain in self.chains], axis=1)
+
+    def for_slide(self, slide: str) -> Beside:
+        """Return the stage of one slide."""
+        return Beside(tuple(chain.for_slide(slide) for chain in self.chains))
+
+
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type that kernels compute in: float32, or float64 for types that float32 does not hold exactly.
 

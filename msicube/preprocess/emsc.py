@@ -13,6 +13,7 @@ from msicube.errors import UsageError
 from msicube.preprocess.base import Step, learn_counts
 from msicube.preprocess.chain import Chain
 from msicube.preprocess.channels import Channels
+from msicube.preprocess.datasets import Where
 from msicube.preprocess.emsc_arguments import check_matrix, checked_spectra, fit_weights, spectral_axis
 from msicube.preprocess.emsc_details import Coefficients, details_of
 from msicube.preprocess.emsc_interferents import mean_and_components, require_spectra
@@ -266,23 +267,28 @@ class EMSC(Step):
         self.check_fitted()
         return self._scaling
 
-    def details(self, X: Any) -> Any:
+    def details(self, X: Any, *, where: Where = None) -> Any:
         """Return the coefficients of the model and the size of the residual for each spectrum.
 
         Parameters
         ----------
-        X
-            A study, the dataset of a slide, or an ``(n, channels)`` array: spectra as they go into ``transform``.
+        X, where
+            A study, the dataset of a slide, or an ``(n, channels)`` array, and which of its spectra, as for
+            ``transform``.
 
         Returns
         -------
-        EMSCDetails, xarray.Dataset or DetailedStudy
+        EMSCDetails, xarray.Dataset or TransformedStudy
             Of an array, a record with ``coefficients`` (n, term) and ``residual_rms`` (n,). Of a dataset, a new one
             with the lazy variables ``coefficients`` (y, x, term) and ``residual_rms`` (y, x), 0 where not acquired. Of
             a study, a mapping of slide name to such a dataset. The residual is not divided by ``b``.
         """
         self.check_fitted()
-        return details_of(X, self._coefficients(), self.term_names_, self.channels_in)
+        return details_of(X, [self], self.channels_in, where)
+
+    def finding(self, *, spectra: bool = False) -> Coefficients:
+        """Return the stage that gives coefficients and the size of residuals, and the residual spectra if asked to."""
+        return Coefficients(self._least_squares(np.ones(len(self.term_names_), bool)), self.weights_, spectra)
 
     def residuals(self, X: Any) -> Any:
         """Return ``e``, what the model leaves of each spectrum, in the form in which ``transform`` returns it."""
@@ -339,7 +345,7 @@ class EMSC(Step):
 
     def _good_spectra(self) -> Request:
         """Ask for the mean of the spectra that the model so far fits well."""
-        measure = partial(ResidualSums.from_block, coefficients=self._coefficients())
+        measure = partial(ResidualSums.from_block, coefficients=self.finding())
         return Request("sums by EMSC residual", measure)
 
     def _within_groups(self) -> Request:
@@ -357,10 +363,6 @@ class EMSC(Step):
     def _removed(self) -> NDArray[np.bool_]:
         """Return which terms are taken out of the spectra: all but reference and constituents."""
         return np.array([not name.startswith(("reference", "constituent")) for name in self.term_names_])
-
-    def _coefficients(self) -> Coefficients:
-        """Return the stage that gives coefficients and residuals."""
-        return Coefficients(self._least_squares(np.ones(len(self.term_names_), bool)), self.weights_)
 
     def _least_squares(self, chosen: NDArray[np.bool_]) -> LeastSquares:
         """Return the fit, with only the chosen terms in what it stands for."""

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msicube.preprocess.chain import Chain
+from msicube.errors import UsageError
+from msicube.preprocess.chain import Beside, Chain, chain_of
 from msicube.preprocess.channels import Channels
+from msicube.preprocess.datasets import Where
 from msicube.preprocess.emsc_kernel import LeastSquares
-from msicube.preprocess.lazy import FEATURES, Mapped, TransformedStudy, transform_any
+from msicube.preprocess.lazy import Mapped, Part, transform_any
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from msicube.preprocess.base import Step
+    from msicube.preprocess.emsc import EMSC
+
+#: Names of the variables.
+COEFFICIENTS, RESIDUAL_RMS, RESIDUALS = "coefficients", "residual_rms", "residuals"
 
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """A stage that gives the coefficients of each spectrum and, last, the root mean square of its residual.
+    """A stage that gives the coefficients of each spectrum and the root mean square of its residual.
 
     Attributes
     ----------
@@ -28,25 +34,38 @@ class Coefficients:
         The fit.
     weights
         ``(channel,)`` of the fit.
+    spectra
+        Whether the residual itself comes last.
     """
 
     model: LeastSquares
     weights: NDArray[np.float64]
+    spectra: bool = False
+
+    @property
+    def n_out(self) -> int:
+        """Columns of what comes out."""
+        n_terms, n_channels = self.model.terms.shape
+        return n_terms + 1 + (n_channels if self.spectra else 0)
 
     def kernel(
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None
     ) -> NDArray[Any]:
-        """Map a block to ``(n, terms + 1)``."""
-        found = np.empty((len(block), len(self.model.terms) + 1), block.dtype)
+        """Map a block to ``(n, terms + 1)``, or ``(n, terms + 1 + channels)``."""
+        n_terms = len(self.model.terms)
+        found = np.empty((len(block), self.n_out), block.dtype)
         heard = self.weights > 0
         with np.errstate(invalid="ignore", over="ignore"):
             for span, part in self.model.parts(block):
                 coefficients, _ = self.model.coefficients(part)
-                residual = (part - self.model.sum(coefficients)) * self.weights.astype(part.dtype)
+                residual = part - self.model.sum(coefficients)
+                found[span, :n_terms] = coefficients
+                if self.spectra:
+                    found[span, n_terms + 1 :] = residual
+                residual *= self.weights.astype(part.dtype)
                 residual = np.where(heard, residual, 0)
-                found[span, :-1] = coefficients
                 square = np.einsum("ij,ij->i", residual, residual)
-                found[span, -1] = np.sqrt(square / np.sum(self.weights**2))
+                found[span, n_terms] = np.sqrt(square / np.sum(self.weights**2))
         return found
 
     def for_slide(self, slide: str) -> Coefficients:
@@ -81,47 +100,82 @@ class EMSCDetails:
         return self.coefficients[:, self.terms.index(term)]
 
 
-class DetailedStudy(Mapping[str, "xr.Dataset"]):
-    """Coefficients and residuals of each slide of a study, lazy as the features of a :class:`TransformedStudy` are."""
+def details_of(X: Any, steps: Sequence[Step], channels: Channels, where: Where = None) -> Any:
+    """Return coefficients and residuals; see :meth:`msicube.preprocess.emsc.EMSC.details`.
 
-    def __init__(self, features: TransformedStudy, terms: Sequence[str]) -> None:
-        self._features = features
-        self._terms = terms
-
-    @property
-    def slides(self) -> list[str]:
-        """Names of the slides, sorted."""
-        return self._features.slides
-
-    def __getitem__(self, slide: str) -> xr.Dataset:
-        """Return ``coefficients`` (y, x, term) and ``residual_rms`` (y, x) of a slide."""
-        return _split(self._features[slide], self._terms)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.slides)
-
-    def __len__(self) -> int:
-        return len(self.slides)
-
-
-def details_of(X: Any, stage: Coefficients, terms: Sequence[str], channels: Channels) -> Any:
-    """Return coefficients and residuals; see :meth:`msicube.preprocess.emsc.EMSC.details`."""
-    n_features = len(terms) + 1
-    chain = Chain(channels.n, n_features, (stage,))
-    found = transform_any(X, Mapped("EMSC", chain, channels, Channels.numbered("term", n_features), dict))
-    if isinstance(found, TransformedStudy):
-        return DetailedStudy(found, terms)
+    Parameters
+    ----------
+    X, where
+        Spectra, as for ``transform``.
+    steps
+        Fitted, one of them an EMSC; those behind it do not matter.
+    channels
+        Of the spectra.
+    """
+    chain, parts = details_chain(steps, channels.n)
+    found = transform_any(X, Mapped("EMSC", chain, channels, channels, dict, parts), where)
     if isinstance(found, np.ndarray):
-        return EMSCDetails(tuple(terms), found[:, :-1], found[:, -1])
-    return _split(found, terms)
+        return EMSCDetails(parts[0].labels, found[:, :-1], found[:, -1])
+    return found
 
 
-def _split(features: xr.Dataset, terms: Sequence[str]) -> xr.Dataset:
-    """Return the features of the stage as two variables under their names."""
-    values = features[FEATURES]
-    coefficients = values.isel(feature=slice(0, -1)).rename(feature="term").assign_coords(term=list(terms))
-    residual = values.isel(feature=-1).drop_vars("feature")
-    coefficients.attrs = {"long_name": "EMSC coefficients"}
-    residual.attrs = {"long_name": "root mean square of the EMSC residual"}
-    dataset = features.drop_dims("feature")
-    return dataset.assign(coefficients=coefficients, residual_rms=residual)
+def details_chain(
+    steps: Sequence[Step], n_in: int, *, features: bool = False, residuals: bool = False
+) -> tuple[Chain, tuple[Part, ...]]:
+    """Return a chain that gives what the EMSC among some steps finds, and what its columns are.
+
+    Parameters
+    ----------
+    steps
+        Fitted.
+    n_in
+        Channels of the spectra that go into the first.
+    features
+        Whether the features that all steps give come first.
+    residuals
+        Whether the residual of each spectrum comes last.
+
+    Raises
+    ------
+    UsageError
+        There is no EMSC among the steps, or more than one.
+    """
+    number, emsc = _the_emsc(steps)
+    stage = emsc.finding(spectra=residuals)
+    chains = [Chain(emsc.n_features_in_, stage.n_out, (stage,))]
+    if features:
+        chains.insert(0, chain_of(steps[number:], emsc.n_features_in_))
+    before = chain_of(steps[:number], n_in)
+    chain = Chain(
+        n_in, sum(one.n_out for one in chains), (*before.stages, Beside(tuple(chains))), before.columns
+    )
+    return chain, _parts(emsc, chain.n_out - stage.n_out, residuals)
+
+
+def _parts(emsc: EMSC, start: int, residuals: bool) -> tuple[Part, ...]:
+    """Return what the columns of the stage are, of which the first is at ``start``."""
+    terms = tuple(emsc.term_names_)
+    last = start + len(terms)
+    parts = (
+        Part(COEFFICIENTS, slice(start, last), "term", terms, "coefficients of the EMSC model"),
+        Part(RESIDUAL_RMS, slice(last, last + 1), None, (), "root mean square of the EMSC residual"),
+    )
+    if not residuals:
+        return parts
+    names = tuple(map(str, emsc.channels_in.names()))
+    what = "what the EMSC model leaves of each spectrum"
+    return (*parts, Part(RESIDUALS, slice(last + 1, last + 1 + len(names)), "channel", names, what))
+
+
+def _the_emsc(steps: Sequence[Step]) -> tuple[int, EMSC]:
+    """Return the one EMSC among steps and its place."""
+    from msicube.preprocess.emsc import EMSC
+
+    found = [(number, step) for number, step in enumerate(steps) if isinstance(step, EMSC)]
+    if len(found) == 1:
+        return found[0]
+    names = " -> ".join(type(step).__name__ for step in steps)
+    raise UsageError(
+        f"coefficients and residuals are those of one EMSC, and {len(found)} of the steps are one ({names}): leave "
+        f"them out, or fit a pipeline with one EMSC"
+    )

@@ -23,7 +23,7 @@ from msicube.preprocess.kept import DamagedEntry, Kept
 from msicube.preprocess.moments import Statistic
 from msicube.preprocess.request import Request
 from msicube.preprocess.sources import ArrayCube, Piece, SlidePieces, Source, spectra
-from msicube.scheduling import LOCAL, SchedulerLike, compute, connect
+from msicube.scheduling import SchedulerLike, compute, connect, is_local
 from msicube.tiling import Window
 
 #: Called with what is being done, such as ``pass 1: moments, slide_001``, the number of pieces done, and their total.
@@ -96,7 +96,7 @@ def run_pass(
         graph, leaves, root = _graph(source, chain, request, kept)
         report = _reporter(progress, leaves, label)
         try:
-            if isinstance(scheduler, str) and scheduler in LOCAL:
+            if is_local(scheduler):
                 with one_blas_thread():
                     return _run_here(graph, leaves, root, report, scheduler=scheduler, workers=workers)
             return _run_on_cluster(graph, leaves, root, report, scheduler=scheduler)
@@ -235,18 +235,16 @@ def _run_here(
     root: Hashable,
     report: Callable[[Hashable], None],
     *,
-    scheduler: str,
+    scheduler: SchedulerLike,
     workers: int | None,
 ) -> Tally:
-    from dask.callbacks import Callback
     from dask.delayed import Delayed
 
-    def finished(key: Hashable, *_: Any) -> None:
+    def finished(key: Hashable, _: Any) -> None:
         if key in leaves:
             report(key)
 
-    with Callback(posttask=finished):
-        tally: Tally = compute([Delayed(root, graph)], scheduler=scheduler, workers=workers)[0]
+    tally: Tally = compute([Delayed(root, graph)], scheduler=scheduler, workers=workers, on_task=finished)[0]
     return tally
 
 

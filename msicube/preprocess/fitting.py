@@ -241,6 +241,8 @@ def _statistic(tally: Tally, source: Source) -> Statistic:
     if tally.statistic is None:
         inside = "" if source.where is None else f" and inside where= ({source.where})"
         raise NoFiniteSpectrum(f"{where}: no pixel is acquired{inside}, there is nothing to fit on")
+    if not tally.statistic.n_nonfinite:
+        raise NoFiniteSpectrum(f"{where}: no spectrum is left to fit on, all are zero or constant")
     raise NoFiniteSpectrum(
         f"{where}: all {tally.statistic.n_nonfinite} spectra hold a NaN or an infinity where a step is fitted on them; "
         f"a step before it may have made them"

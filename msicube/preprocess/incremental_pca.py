@@ -182,8 +182,10 @@ class IncrementalPCA(Step):
             self._model = self._new_model()
         # A copy, because scikit-learn centres it in place.
         batch = np.array(batch, np.float32 if batch.dtype == np.float32 else np.float64)
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(invalid="ignore"):  # 0 / 0 where nothing varies
             self._model.partial_fit(batch, check_input=False)
+        if not self._model.var_.any():
+            self._model.explained_variance_ratio_ = np.zeros(self.n_components)
         for name in (*self.learned_arrays, "noise_variance_", "n_samples_seen_"):
             value = getattr(self._model, name)
             setattr(self, name, np.asarray(value, np.float64) if name in self.learned_arrays else value)

@@ -41,6 +41,31 @@ FEATURES = "features"
 BLOCK_EDGE = 32
 
 
+@dataclass(frozen=True)
+class Part:
+    """Columns that a chain gives beside the features and that become a variable of their own.
+
+    Attributes
+    ----------
+    name
+        Of the variable.
+    columns
+        Where they lie in what the chain gives.
+    dim
+        Name of the last dimension; None for an image ``(y, x)`` of one column.
+    labels
+        Of the columns, along ``dim``.
+    long_name
+        For the attributes.
+    """
+
+    name: str
+    columns: slice
+    dim: str | None
+    labels: tuple[str, ...]
+    long_name: str
+
+
 @dataclass(frozen=True, eq=False)
 class Mapped:
     """A fitted map of spectra and what goes in and comes out of it.
@@ -55,6 +80,8 @@ class Mapped:
         What the columns of the spectra and of the features stand for.
     provenance
         Returns attributes of the features: how they were made.
+    parts
+        What the chain gives behind the features. Where the first of them begins at column 0, there are no features.
     """
 
     name: str
@@ -62,6 +89,7 @@ class Mapped:
     channels_in: Channels
     channels_out: Channels
     provenance: Callable[[], dict[str, Any]]
+    parts: tuple[Part, ...] = ()
 
     def for_slide(self, slide: str) -> Mapped:
         """Return the map of one slide."""
@@ -111,7 +139,10 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
         return self.study.samples
 
     def __getitem__(self, slide: str) -> xr.Dataset:
-        """Return the features of a slide: ``features`` (y, x, feature), lazy, 0 where not acquired."""
+        """Return the features of a slide: ``features`` (y, x, feature), lazy, 0 where not acquired.
+
+        Coefficients and residuals of an EMSC, where they were asked for, are variables beside it or in its place.
+        """
         import dask.array as da
         from dask.delayed import delayed
 
@@ -262,16 +293,28 @@ def _map_blocks(
 def _features_dataset(
     dataset: xr.Dataset, features: da.Array, mapped: Mapped, inside: Any, where: str | None
 ) -> xr.Dataset:
-    """Return a new dataset of features beside the pixel coordinates and the masks of the old."""
+    """Return a new dataset of features, and of what else was found, with the pixel coordinates and ``acquired``."""
     import xarray as xr
 
-    channels = mapped.channels_out
     coords = {name: dataset[name].variable for name in ("y", "x") if name in dataset.coords}
-    coords["feature"] = xr.Variable("feature", channels.names().astype(str))
-    if channels.on_axis:
-        attrs = dataset[channels.kind].attrs if channels.kind in dataset.variables else {}
-        coords[channels.kind] = xr.Variable("feature", channels.values, attrs)
-    variables = {FEATURES: xr.Variable(("y", "x", "feature"), features, mapped.attrs)}
+    variables: dict[str, xr.Variable] = {}
+    n_features = mapped.parts[0].columns.start if mapped.parts else mapped.chain.n_out
+    if n_features:
+        channels = mapped.channels_out
+        coords["feature"] = xr.Variable("feature", channels.names().astype(str))
+        if channels.on_axis:
+            attrs = dataset[channels.kind].attrs if channels.kind in dataset.variables else {}
+            coords[channels.kind] = xr.Variable("feature", channels.values, attrs)
+        variables[FEATURES] = xr.Variable(
+            ("y", "x", "feature"), features[..., :n_features] if mapped.parts else features, mapped.attrs
+        )
+    for part in mapped.parts:
+        about = {"long_name": part.long_name, **mapped.attrs}
+        if part.dim is None:
+            variables[part.name] = xr.Variable(("y", "x"), features[..., part.columns.start], about)
+        else:
+            coords[part.dim] = xr.Variable(part.dim, np.array(part.labels, str))
+            variables[part.name] = xr.Variable(("y", "x", part.dim), features[..., part.columns], about)
     if "acquired" in dataset:
         variables["acquired"] = dataset["acquired"].variable
     if inside is not None:

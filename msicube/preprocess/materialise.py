@@ -1,4 +1,4 @@
-"""The features of a saved pipeline, written into the study."""
+"""The features of a saved pipeline, and what its EMSC found, written into the study."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,9 @@ from msicube.errors import UnknownSlide, UsageError
 from msicube.preprocess._blas import one_blas_thread
 from msicube.preprocess.chain import Chain
 from msicube.preprocess.datasets import VARIABLE
+from msicube.preprocess.emsc_details import RESIDUALS, details_chain
 from msicube.preprocess.engine import Progress
-from msicube.preprocess.lazy import map_pixels
+from msicube.preprocess.lazy import Part, map_pixels
 from msicube.preprocess.pipeline import Pipeline
 from msicube.preprocess.sources import STRIP_BYTES, strips, within
 from msicube.preprocess.studies import mask_digest, read_mask, study_channels
@@ -28,8 +29,8 @@ from msicube.store.draft import read_attrs
 from msicube.store.lock import write_lock
 from msicube.tiling import Window
 
-#: Attributes of stored features; together they decide their numbers.
-FINGERPRINT, WHERE, WHERE_DIGEST = "pipeline_fingerprint", "where", "where_digest"
+#: Attributes of stored features; together they decide their numbers. The last is of what is stored beside them.
+FINGERPRINT, WHERE, WHERE_DIGEST, QUANTITY = "pipeline_fingerprint", "where", "where_digest", "quantity"
 #: Slides are begun until so many tiles are on hand: enough to keep workers busy, and few unfinished slides at a time.
 BATCH_TILES = 256
 
@@ -40,6 +41,8 @@ def apply(
     name: str,
     slides: Iterable[str] | None = None,
     where: str | None = None,
+    coefficients: bool = False,
+    residuals: bool = False,
     overwrite: bool = False,
     scheduler: SchedulerLike = "threads",
     workers: int | None = None,
@@ -48,7 +51,8 @@ def apply(
     """Write the features of a saved pipeline into the slides of its study.
 
     Each slide gets a float32 variable ``<name>`` of dims ``(y, x, <name>_feature)`` with the tiles of its intensities,
-    0 where not acquired or outside ``where``. It appears when all of its tiles are written.
+    0 where not acquired or outside ``where``. It appears when all of its tiles are written. What the pipeline's EMSC
+    finds goes into variables beside it, if asked for, computed from the same read.
 
     Parameters
     ----------
@@ -61,6 +65,12 @@ def apply(
     where
         Which pixels get features: a mask by name, or an expression such as ``"tissue & ~dead"``. By default all that
         are acquired. The variable's attributes tell it, and with ``where_digest`` which pixels these were.
+    coefficients
+        Whether to write ``<name>_coefficients``, of dims ``(y, x, <name>_coefficients_feature)``, whose columns are
+        named after the terms of the model (``reference``, ``constant``, ``v``, ..., ``interferent 1``, ...), and
+        ``<name>_residual_rms``, ``(y, x)``, the weighted root mean square of what the model leaves of each spectrum.
+    residuals
+        Whether to write that rest itself, ``<name>_residuals``, as large as the spectra that reach the EMSC.
     overwrite
         Whether to replace what another pipeline of this name, or this one on other pixels, has left.
     scheduler, workers
@@ -71,13 +81,13 @@ def apply(
     Returns
     -------
     list of str
-        The slides that were written. Those that have the features of this very pipeline already are not.
+        The slides that were written. Those that have all of it from this very pipeline already are not.
 
     Raises
     ------
     UsageError
-        No such pipeline or mask, a slide has a variable of this name from another pipeline or of other pixels, or a
-        step that works by slide has not seen one of them.
+        No such pipeline or mask, a slide has a variable of this name from another pipeline or of other pixels, a step
+        that works by slide has not seen one of them, or coefficients of a pipeline that has not just one EMSC.
     AxisMismatch
         A slide lies on another axis than those of the fit.
     StudyLocked
@@ -86,6 +96,7 @@ def apply(
     Notes
     -----
     A task is one tile. It holds a strip of its intensities, and its features twice: as numbers and encoded.
+    Coefficients count as features, and so do residuals.
     """
     opened = study if isinstance(study, Study) else open_study(study)
     pipeline = Pipeline.load(opened, name=name)
@@ -95,28 +106,85 @@ def apply(
         raise UnknownSlide(f"{opened.path} has no slide {unknown[0]!r}; it has {len(opened.slides)} slides")
     with write_lock(opened.location):
         fingerprint = pipeline.fingerprint()
-        made_by = {slide: _made_by(opened, slide, fingerprint, where) for slide in wanted}
-        todo = [slide for slide in wanted if not _is_done(opened, slide, name, made_by[slide], overwrite)]
-        for slide in todo:
-            pipeline.channels_in.require(study_channels(opened, slide), where=f"slide {slide}")
-            pipeline.chain.for_slide(slide)
-        attrs = {
-            "long_name": f"features of pipeline {name}",
-            "pipeline_name": name,
-            "feature_names": pipeline.get_feature_names_out().tolist(),
-        }
-        each = {slide: {**attrs, **made_by[slide]} for slide in todo}
-        writing = _Writing(opened, name, where, each, pipeline.n_features_out_, progress)
+        chain, variables = _variables(pipeline, name, coefficients, residuals)
+        todo: dict[str, list[_Variable]] = {}
+        for slide in wanted:
+            made_by = _made_by(opened, slide, fingerprint, where)
+            own = [one.of_slide(made_by) for one in variables]
+            missing = [one for one in own if not _is_done(opened, slide, one, overwrite)]
+            if missing:
+                todo[slide] = missing
+                pipeline.channels_in.require(study_channels(opened, slide), where=f"slide {slide}")
+                chain.for_slide(slide)
+        writing = _Writing(opened, where, todo, progress)
         with writing, one_blas_thread():
-            for tiles in _batches(todo, writing):
+            for tiles in _batches(list(todo), writing):
                 run_tasks(
-                    partial(_apply_tile, pipeline.chain),
+                    partial(_apply_tile, chain),
                     tiles,
                     scheduler=scheduler,
                     workers=workers,
                     on_result=writing.tile_done,
                 )
-    return todo
+    return list(todo)
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """What becomes a variable of the slides.
+
+    Attributes
+    ----------
+    name
+        Of the variable.
+    columns
+        Of what the chain gives.
+    image
+        Whether it is ``(y, x)``, of one column.
+    attrs
+        Attributes, those included that decide its numbers.
+    made_by
+        These by themselves.
+    """
+
+    name: str
+    columns: slice
+    image: bool
+    attrs: Mapping[str, Any]
+    made_by: Mapping[str, str] = field(default_factory=dict)
+
+    def of_slide(self, made_by: Mapping[str, str]) -> _Variable:
+        """Return the variable of a slide, from what decides the numbers of its features."""
+        own = {**made_by, **({QUANTITY: self.attrs[QUANTITY]} if QUANTITY in self.attrs else {})}
+        return replace(self, attrs={**self.attrs, **own}, made_by=own)
+
+
+def _variables(
+    pipeline: Pipeline, name: str, coefficients: bool, residuals: bool
+) -> tuple[Chain, list[_Variable]]:
+    """Return what gives all that is to be written, and the variables that it goes to."""
+    chain, parts = pipeline.chain, tuple[Part, ...]()
+    if coefficients or residuals:
+        chain, parts = details_chain(
+            pipeline.steps_, pipeline.n_features_in_, features=True, residuals=residuals
+        )
+    features = {
+        "long_name": f"features of pipeline {name}",
+        "pipeline_name": name,
+        "feature_names": pipeline.get_feature_names_out().tolist(),
+    }
+    found = [_Variable(name, slice(0, pipeline.n_features_out_), False, features)]
+    for part in parts:
+        if coefficients or part.name == RESIDUALS:
+            about: dict[str, Any] = {
+                "long_name": part.long_name,
+                "pipeline_name": name,
+                QUANTITY: part.name,
+            }
+            if part.dim is not None:
+                about["feature_names"] = list(part.labels)
+            found.append(_Variable(f"{name}_{part.name}", part.columns, part.dim is None, about))
+    return chain, found
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +192,7 @@ class _Tile:
     """The work of one task."""
 
     cube: CubeArray
-    writer: CubeWriter
+    writers: Sequence[tuple[slice, CubeWriter]]
     read_mask: Callable[[], NDArray[np.bool_]]
     window: Window
 
@@ -135,44 +203,41 @@ class _Writing:
     def __init__(
         self,
         study: Study,
-        name: str,
         where: str | None,
-        attrs: Mapping[str, dict[str, Any]],
-        n_features: int,
+        todo: Mapping[str, Sequence[_Variable]],
         progress: Progress | None,
     ) -> None:
         self.study = study
-        self.name = name
         self.where = where
-        self.attrs = attrs
-        self.n_features = n_features
+        self.todo = todo
         self.progress = progress
         self.drafts: dict[str, ExitStack] = {}
         self.totals: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
 
     def tiles(self, slide: str) -> Sequence[_Tile]:
-        """Begin a slide's variable and return its tiles."""
+        """Begin a slide's variables and return its tiles."""
         cube = self.study.cube(slide, VARIABLE)
-        draft = self.drafts[slide] = ExitStack()
-        writer = draft.enter_context(
-            new_variable(
+        drafts = self.drafts[slide] = ExitStack()
+        writers = []
+        for variable in self.todo[slide]:
+            draft = new_variable(
                 self.study,
                 slide,
-                self.name,
+                variable.name,
                 like=cube,
-                n_features=self.n_features,
+                n_features=None if variable.image else variable.columns.stop - variable.columns.start,
                 dtype=np.dtype(np.float32),
-                attrs=self.attrs[slide],
+                attrs=variable.attrs,
             )
-        )
+            writers.append((variable.columns, drafts.enter_context(draft)))
         mask = partial(read_mask, self.study.location, slide, self.where)
-        tiles = [_Tile(cube, writer, mask, window) for window in cube.tiles()]
+        tiles = [_Tile(cube, writers, mask, window) for window in cube.tiles()]
         self.totals[slide] = len(tiles)
         return tiles
 
     def tile_done(self, slide: str) -> None:
-        """Count a tile; the last one makes the variable appear."""
+        """Count a tile; the last one makes the variables appear."""
         self.done[slide] += 1
         if self.done[slide] == self.totals[slide]:
             self.drafts.pop(slide).close()
@@ -214,7 +279,8 @@ def _apply_tile(chain: Chain, tile: _Tile) -> str:
                 values = tile.cube.read(strip, channels=chain.columns)
                 features[inside] = map_pixels(values, mask[inside], chain)
                 del values  # before the next one is read, not after it
-    tile.writer.write(window, features)
+    for columns, writer in tile.writers:
+        writer.write(window, features[..., columns])
     return tile.cube.slide
 
 
@@ -224,28 +290,28 @@ def _made_by(study: Study, slide: str, fingerprint: str, where: str | None) -> d
     return found if where is None else {**found, WHERE: where, WHERE_DIGEST: mask_digest(study, where, slide)}
 
 
-def _is_done(study: Study, slide: str, name: str, made_by: Mapping[str, str], overwrite: bool) -> bool:
-    """Return whether a slide has these features already.
+def _is_done(study: Study, slide: str, variable: _Variable, overwrite: bool) -> bool:
+    """Return whether a slide has this very variable already.
 
     Raises
     ------
     UsageError
         It has others of the same name.
     """
-    attrs = read_attrs(study.location / slide / name)
+    attrs = read_attrs(study.location / slide / variable.name)
     if attrs is None:
         return False
-    found = {key: attrs[key] for key in (FINGERPRINT, WHERE, WHERE_DIGEST) if key in attrs}
-    if found == made_by:
+    found = {key: attrs[key] for key in (FINGERPRINT, WHERE, WHERE_DIGEST, QUANTITY) if key in attrs}
+    if found == variable.made_by:
         return True
     if not overwrite:
         other = (
             "that another pipeline made"
-            if found.get(FINGERPRINT) != made_by[FINGERPRINT]
+            if any(found.get(key) != variable.made_by.get(key) for key in (FINGERPRINT, QUANTITY))
             else "of other pixels"
         )
         raise UsageError(
-            f"slide {slide} has a variable '{name}' {other}: say overwrite=True to replace it, or save the pipeline "
-            f"under another name"
+            f"slide {slide} has a variable '{variable.name}' {other}: say overwrite=True to replace it, or save the "
+            f"pipeline under another name"
         )
     return False

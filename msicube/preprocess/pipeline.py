@@ -12,7 +12,10 @@ from msicube.errors import UsageError
 from msicube.preprocess.base import Step
 from msicube.preprocess.chain import chain_of
 from msicube.preprocess.channels import Channels
+from msicube.preprocess.datasets import Where, is_dataset
+from msicube.preprocess.emsc_details import details_chain, details_of
 from msicube.preprocess.fitting import Fit
+from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.transformer import Transformer
 from msicube.store import Study
 
@@ -93,6 +96,65 @@ class Pipeline(Transformer):
         """Return what the features stand for."""
         self.check_fitted()
         return self.steps_[-1].channels_out()
+
+    def transform(self, X: Any, *, where: Where = None, coefficients: bool = False) -> Any:
+        """Map spectra; see :meth:`Transformer.transform <msicube.preprocess.transformer.Transformer.transform>`.
+
+        Parameters
+        ----------
+        X
+            A study, the dataset of a slide, or an ``(n, channels)`` array.
+        where
+            Which spectra; all by default.
+        coefficients
+            Of a study or a dataset: whether the datasets also get what the pipeline's EMSC finds in the spectra that
+            reach it, ``coefficients`` (y, x, term) and ``residual_rms`` (y, x). Computed together, the spectra are read
+            once.
+
+        Returns
+        -------
+        TransformedStudy, xarray.Dataset or ndarray
+            Lazy features, or those of an array.
+
+        Raises
+        ------
+        UsageError
+            ``coefficients`` of an array, or of a pipeline that has not just one EMSC; and as for every transformer.
+        """
+        if not coefficients:
+            return super().transform(X, where=where)
+        self.check_fitted()
+        if not isinstance(X, Study) and not is_dataset(X):
+            raise UsageError(
+                "coefficients=True is for studies and datasets, which have room for variables: of an array, details(X) "
+                "gives them"
+            )
+        chain, parts = details_chain(self.steps_, self.n_features_in_, features=True)
+        mapped = Mapped(
+            type(self).__name__, chain, self.channels_in, self.channels_out(), self._provenance, parts
+        )
+        return transform_any(X, mapped, where)
+
+    def details(self, X: Any, *, where: Where = None) -> Any:
+        """Return what the pipeline's EMSC finds in the spectra that reach it.
+
+        Parameters
+        ----------
+        X, where
+            As for ``transform``.
+
+        Returns
+        -------
+        EMSCDetails, xarray.Dataset or TransformedStudy
+            As :meth:`msicube.EMSC.details <msicube.preprocess.emsc.EMSC.details>` gives it.
+
+        Raises
+        ------
+        UsageError
+            The pipeline has no EMSC, or more than one.
+        """
+        self.check_fitted()
+        return details_of(X, self.steps_, self.channels_in, where)
 
     def fingerprint(self) -> str:
         """Return a hash of the steps, their parameters and what they learned; equal pipelines have equal ones."""

@@ -24,7 +24,7 @@ from msicube.preprocess.inputs import source_of
 from msicube.preprocess.inverse import Inverse
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.sources import Source
-from msicube.preprocess.studies import chosen_slides
+from msicube.preprocess.studies import chosen_slides, study_where
 from msicube.scheduling import SchedulerLike
 from msicube.store import Study
 
@@ -185,6 +185,7 @@ class Transformer(TransformerMixin, BaseEstimator):
         study: Study,
         *,
         slides: Iterable[str] | None = None,
+        where: str | None = None,
         scheduler: SchedulerLike = "threads",
         workers: int | None = None,
         progress: Progress | None = None,
@@ -200,6 +201,9 @@ class Transformer(TransformerMixin, BaseEstimator):
             Which has the slides.
         slides
             Their names; all by default. Those that are known already are not read again.
+        where
+            Which of their pixels, as for :meth:`fit`. By default those that a pipeline was fitted on, by the mask or
+            expression that it remembers; ``"acquired"`` stands for all. A single step remembers none.
         scheduler, workers, progress
             As for :meth:`fit`.
 
@@ -213,7 +217,9 @@ class Transformer(TransformerMixin, BaseEstimator):
         wanted = study.slides if slides is None else slides
         unknown = unknown_slides(steps, chosen_slides(study, wanted, allow_test=True))
         if unknown:
-            source = source_of(study, slides=unknown, allow_test=True)
+            remembered = getattr(self, "where_", None) if getattr(self, "slides_", []) else None
+            inside = study_where(remembered if where is None else where)
+            source = source_of(study, slides=unknown, where=inside, allow_test=True)
             self.channels_in.require(source.channels, where=f"slide {unknown[0]}")
             learn_slides(steps, source, scheduler=scheduler, workers=workers, progress=progress)
             self._replace_steps(steps)

@@ -32,10 +32,14 @@ class CubeWriter:
         The array's folder.
     layout
         Of its shards.
+    image
+        Whether the array is stored as ``(y, x)``: its shards, of one channel, have the bytes of a cube's and keys
+        without a number for the channels.
     """
 
     location: Location
     layout: ShardLayout
+    image: bool = False
 
     def write(self, window: Window, block: NDArray[Any]) -> EncodedShard:
         """Encode and store a tile, and return what was stored.
@@ -59,7 +63,7 @@ class CubeWriter:
 
     def shard(self, window: Window) -> Location:
         """Return where a tile is stored."""
-        return shard_location(self.location, self.layout, window)
+        return shard_location(self.location, self.layout, window, image=self.image)
 
 
 @dataclass(frozen=True)
@@ -324,7 +328,7 @@ def _is_run(channels: NDArray[np.intp]) -> bool:
     return bool(len(channels) and channels[0] >= 0 and (np.diff(channels) == 1).all())
 
 
-def shard_location(array: Location, layout: ShardLayout, window: Window) -> Location:
+def shard_location(array: Location, layout: ShardLayout, window: Window, *, image: bool = False) -> Location:
     """Return where the shard of a tile is stored, by the default chunk key encoding of Zarr 3."""
     row, column = window.y0 // layout.shape[0], window.x0 // layout.shape[1]
-    return array / f"c/{row}/{column}/0"
+    return array / (f"c/{row}/{column}" if image else f"c/{row}/{column}/0")

@@ -1,4 +1,4 @@
-"""Adding a computed ``(y, x, feature)`` variable to a slide that is in the study already."""
+"""Adding a computed variable, ``(y, x, feature)`` or ``(y, x)``, to a slide that is in the study already."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def new_variable(
     name: str,
     *,
     like: CubeArray,
-    n_features: int,
+    n_features: int | None,
     dtype: np.dtype[Any],
     attrs: Mapping[str, Any],
     codec: str = DEFAULT_CODEC,
 ) -> Iterator[CubeWriter]:
-    """Write a variable of dims ``(y, x, <name>_feature)`` with the tiles of another.
+    """Write a variable of dims ``(y, x, <name>_feature)``, or ``(y, x)``, with the tiles of another.
 
     The block writes every tile of ``like`` through the writer; the variable appears when it ends without an error, and
     nothing of it is left when it does not.
@@ -40,7 +40,7 @@ def new_variable(
     like
         The cube whose tiles it takes.
     n_features
-        Length of the last dimension.
+        Length of the last dimension; None for an image, ``(y, x)``, whose blocks are ``(y, x, 1)``.
     dtype
         Of the values.
     attrs
@@ -48,6 +48,7 @@ def new_variable(
     codec
         One of :data:`msicube.codecs.CODECS`.
     """
+    image, n_features = n_features is None, n_features or 1
     shape = (*like.shape[:2], n_features)
     cell = _cell(like, n_features)
     channel_chunk = min(n_features, max(1, CHUNK_ELEMENTS // (cell[0] * cell[1])))
@@ -56,17 +57,19 @@ def new_variable(
     layout = ShardLayout(shard, chunk, ChunkCodec.named(codec, dtype))
     draft = Draft.of(study.location, f"{slide}/{name}")
     draft.discard()
+    n_dims = 2 if image else 3
+    dims: tuple[str, ...] = ("y", "x", f"{name}_feature")
     metadata = array_metadata(
-        shape,
+        shape[:n_dims],
         dtype,
-        chunks=chunk,
-        shards=shard,
-        dims=("y", "x", f"{name}_feature"),
+        chunks=chunk[:n_dims],
+        shards=shard[:n_dims],
+        dims=dims[:n_dims],
         attrs=attrs,
         codec=layout.codec.zarr_arguments(),
     )
     try:
-        yield CubeWriter(draft.work, layout)
+        yield CubeWriter(draft.work, layout, image)
     except BaseException:
         draft.discard()
         raise

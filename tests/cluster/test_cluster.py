@@ -156,6 +156,8 @@ def test_the_commands_give_the_same_bytes(
         run("convert", simulation.folder, study, *samples, *where)
         run("fit", tmp_path / "recipe.toml", study, *where)
         run("apply", study, "--name", "paper", *where)
+        run("mask", study, "bright", "--method", "tic", "--per-slide", *where)
+        run("mask", study, "odd", "--method", "outliers", "--where", "bright", "--images", *where)
         run("validate", study, "--source", simulation.folder, *where)
     assert hashes(tmp_path / "here.zarr") == hashes(tmp_path / "there.zarr")
     found = [mc.Pipeline.load(tmp_path / f"{name}.zarr", name="paper") for name in ("here", "there")]
@@ -258,3 +260,40 @@ def test_features_are_applied_though_a_worker_dies(cluster: Cluster, large: Stud
     for slide in large.slides:
         assert written["threads", slide] == written[cluster.address, slide]
         assert len(written["threads", slide]) == 12  # the shards
+
+
+@pytest.mark.parametrize("per_slide", [False, True], ids=["together", "per slide"])
+def test_masks_are_made_though_a_worker_dies(
+    cluster: Cluster, study: Study, tmp_path: Path, per_slide: bool
+) -> None:
+    found = []
+    for name in ("here", "there"):
+        shutil.copytree(study.path, tmp_path / name)
+        there = name == "there"
+        made = mc.make_mask(
+            tmp_path / name,
+            mc.OutlierMask(n_components=3),
+            name="odd",
+            per_slide=per_slide,
+            images=True,
+            scheduler=cluster.address if there else "synchronous",
+            progress=after(5, cluster.kill_one) if there else None,
+        )
+        assert {one.status for one in made} == {"made"}
+        found.append(hashes(tmp_path / name))
+    assert len(cluster.workers) == 1, "no worker was lost"
+    assert found[0] == found[1]
+
+
+def test_a_mask_in_little_memory_survives_its_worker(cluster: Cluster, large: Study) -> None:
+    """It dies while pixels are decided on; those of the test before die in the fit."""
+    held = {}
+    for name, scheduler in (("here", "threads"), ("there", cluster.address)):
+        progress = None if name == "here" else after(40, cluster.kill_one)
+        mask = mc.TICMask(log=True)
+        made = mc.make_mask(large, mask, name=name, scheduler=scheduler, progress=progress)
+        held[name] = [one.held for one in made]
+    assert len(cluster.workers) == 1, "no worker was lost"
+    assert held["here"] == held["there"]
+    for slide in large.slides:
+        np.testing.assert_array_equal(large.mask(slide, "here"), large.mask(slide, "there"))

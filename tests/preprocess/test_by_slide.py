@@ -100,6 +100,26 @@ def test_an_added_slide_is_what_it_would_be_fitted(study: Study) -> None:
         added.add_slides(study, slides=["nowhere"])
 
 
+def test_slides_are_added_inside_the_mask_of_the_fit(own_study: Study) -> None:
+    mc.make_mask(own_study, mc.TICMask(), name="bright")
+    names = own_study.slides
+    options: dict[str, Any] = {"allow_test": True, "where": "bright"}
+    fitted = Pipeline([Log1p(), Standardize(by="slide")]).fit(own_study, slides=names[:2], **options)
+    fitted.save(own_study, name="inside")
+    expected = Pipeline([Log1p(), Standardize(by="slide")]).fit(own_study, slides=names, **options)
+    added = Pipeline.load(own_study, name="inside").add_slides(own_study).steps_[1]
+    order = [added.slides_.index(name) for name in names]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(added.mean_[order], expected.steps_[1].mean_)  # type: ignore[attr-defined]
+    everywhere = Pipeline.load(own_study, name="inside").add_slides(own_study, where="acquired").steps_[1]
+    single = Standardize(by="slide").fit(own_study, slides=names[:1], allow_test=True)
+    single.add_slides(own_study, slides=names[:3])
+    assert not np.array_equal(everywhere.mean_[2], added.mean_[2])  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="has no mask 'nowhere'"):
+        single.add_slides(own_study, where="nowhere")
+    with pytest.raises(UsageError, match="give the name of a mask"):
+        single.add_slides(own_study, where=np.ones((2, 2), bool))  # type: ignore[arg-type]
+
+
 def test_it_is_saved_loaded_and_applied(own_study: Study) -> None:
     pipeline = chain().fit(own_study).add_slides(own_study)
     pipeline.save(own_study, name="by_slide")

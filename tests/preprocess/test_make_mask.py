@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, Lock
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from msicube.preprocess import (
     Pipeline,
     Standardize,
     TICMask,
+    engine,
 )
+from msicube.preprocess.masks import making
+from msicube.preprocess.masks.jobs import Job
 from msicube.store import Location, Study
 from msicube.store.lock import write_lock
 from msicube.store.masks import RECORD
@@ -33,6 +37,29 @@ def again(study: Study) -> Study:
 
 def spectra(study: Study, slides: list[str]) -> Any:
     return np.concatenate([study[name]["intensity"].values[study.acquired(name)] for name in slides])
+
+
+def fail_at(patch: pytest.MonkeyPatch, place: str) -> None:
+    """Let the disk be full where a place is written to."""
+    put = Location.put
+
+    def failing(location: Location, data: bytes) -> None:
+        if place in location.url:
+            raise OSError("no space left on device")
+        put(location, data)
+
+    patch.setattr(Location, "put", failing)
+
+
+class Wide:
+    """A study of which just the axis is asked for."""
+
+    def __init__(self, study: Study, n_channels: int) -> None:
+        self.modality = study.modality
+        self._n_channels = n_channels
+
+    def axis(self, slide: str) -> Any:
+        return np.arange(1.0, 1 + self._n_channels)
 
 
 @pytest.fixture
@@ -93,6 +120,61 @@ def test_each_slide_by_itself(own_study: Study) -> None:
     assert {one.status for one in made} == {"made"}
     once_more = mc.make_mask(own_study, BandMask(max_iter=3), name="tissue", per_slide=True)
     assert {one.status for one in once_more} == {"present"}
+
+
+def test_several_slides_at_a_time_share_the_workers(own_study: Study, monkeypatch: Any) -> None:
+    """The first pieces of two slides wait for each other, so that slide after slide would never end."""
+    meet, lock = Barrier(2, timeout=60), Lock()
+    seen, running, most = set[str](), 0, 0
+    gather = engine.gather
+
+    def watched(piece: Any, *rest: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            first = piece.cube.slide not in seen
+            seen.add(piece.cube.slide)
+            running += 1
+            most = max(most, running)
+        if first:
+            meet.wait()
+        found = gather(piece, *rest)
+        with lock:
+            running -= 1
+        return found
+
+    monkeypatch.setattr(engine, "gather", watched)
+    events: list[Any] = []
+    options: dict[str, Any] = {"progress": lambda *event: events.append(event), "workers": 2}
+    mc.make_mask(own_study, BandMask(max_iter=2), name="several", per_slide=True, **options)
+    assert most == 2, "as many tasks as workers, however many slides"
+    assert {event[0] for event in events} > set(own_study.slides)
+    monkeypatch.setattr(engine, "gather", gather)
+    mc.make_mask(own_study, BandMask(max_iter=2), name="single", per_slide=True, scheduler="synchronous")
+    for slide in own_study.slides:
+        masks = [again(own_study)[slide][name] for name in ("several", "single")]
+        np.testing.assert_array_equal(*masks)
+        assert masks[0].attrs[RECORD] == masks[1].attrs[RECORD]
+
+
+def test_a_slide_that_fails_stops_the_others(own_study: Study, monkeypatch: Any) -> None:
+    monkeypatch.setattr(making, "SLIDES_AT_ONCE", 2)
+    fail_at(monkeypatch, "slide_003/tissue")
+    with pytest.raises(OSError, match="no space left"):
+        mc.make_mask(own_study, TICMask(), name="tissue", per_slide=True, workers=2)
+    done = [slide for slide in own_study.slides if "tissue" in own_study.masks(slide)]
+    assert "slide_003" not in done
+    assert "slide_006" not in done
+    assert mc.validate(again(own_study)) == []
+
+
+def test_covariances_of_wide_axes_are_made_slide_after_slide(own_study: Study) -> None:
+    job = Job(own_study, "tissue", "acquired", (), overwrite=False)
+    run: dict[str, Any] = {"scheduler": "threads", "workers": 64}
+    assert making._slides_at_once(job, "slide_001", run) == making.SLIDES_AT_ONCE
+    assert making._slides_at_once(job, "slide_001", {**run, "workers": 3}) == 3
+    assert making._slides_at_once(job, "slide_001", {**run, "scheduler": "synchronous"}) == 1
+    wide = replace(job, study=Wide(own_study, 8192))
+    assert making._slides_at_once(wide, "slide_001", run) == 1
 
 
 def test_only_where_another_mask_says(own_study: Study, train: list[str]) -> None:
@@ -176,15 +258,8 @@ def test_any_scheduler_makes_the_same_masks(own_study: Study, client: Client) ->
 
 def test_a_run_that_fails_leaves_whole_masks_and_goes_on(own_study: Study, monkeypatch: Any) -> None:
     monkeypatch.setattr("msicube.preprocess.masks.deciding.BATCH_TILES", 1)
-    put = Location.put
-
-    def failing(location: Location, data: bytes) -> None:
-        if "slide_003/tissue" in location.url:
-            raise OSError("no space left on device")
-        put(location, data)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Location, "put", failing)
+        fail_at(patch, "slide_003/tissue")
         with pytest.raises(OSError, match="no space left"):
             mc.make_mask(own_study, BandMask(max_iter=3), name="tissue", scheduler="synchronous")
     assert [slide for slide in own_study.slides if "tissue" in own_study.masks(slide)] == [

@@ -28,6 +28,8 @@ class Mask(Step):
 
     #: Names of the numbers that the mask is decided on, where they are worth an image of their own.
     images: ClassVar[tuple[str, ...]] = ()
+    #: Whether it holds a spectrum with a NaN or an infinity.
+    holds_nonfinite: ClassVar[bool] = False
     #: Learned attributes that are stored with every mask that was made.
     recorded: ClassVar[tuple[str, ...]] = ()
 

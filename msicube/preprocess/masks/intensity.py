@@ -101,6 +101,7 @@ class DeadPixelMask(Mask):
         Spectra that were fitted on, and those that were left out because of a NaN or an infinity; 0 without ``n_mads``.
     """
 
+    holds_nonfinite = True
     learned_values = ("median_", "mad_", "n_spectra_", "n_nonfinite_", "n_irregular_")
     recorded = ("median_", "mad_", "n_spectra_", "n_nonfinite_")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,15 @@ from msicube.preprocess.masks.deciding import decide_slides
 from msicube.preprocess.masks.jobs import Job, MadeMask, Origin, steps_of
 from msicube.preprocess.pipeline import Pipeline
 from msicube.preprocess.studies import StudySource, chosen_slides, study_channels
-from msicube.scheduling import SchedulerLike
+from msicube.scheduling import SchedulerLike, default_workers, is_local, shared
 from msicube.store import Study, open_study, read_mask
 from msicube.store.lock import write_lock
 from msicube.store.masks import ACQUIRED, check_mask_name, parse_where
 
 Bools = NDArray[np.bool_]
+#: Slides that are worked on at a time where each is fitted on by itself; fewer where their statistics would take more
+#: than so many bytes of this process.
+SLIDES_AT_ONCE, STATISTICS_BYTES = 16, 256 * 2**20
 
 
 def make_mask(
@@ -63,7 +68,7 @@ def make_mask(
     where
         Only look at the pixels that this expression of masks chooses, for fitting and afterwards; the others are False.
     per_slide
-        Fit on each slide by itself.
+        Fit on each slide by itself: several at a time, whose tasks share the workers, with the same masks.
     fit_slides
         The slides to fit on together. By default those whose ``split`` in the samples table is ``train``, or all where
         the table has no such column.
@@ -94,7 +99,8 @@ def make_mask(
 
     Notes
     -----
-    With ``per_slide``, a slide without a finite spectrum gets a mask that holds nothing, and a remark.
+    With ``per_slide``, a slide without a finite spectrum gets a mask that holds nothing, or all of it where it is one
+    of bad spectra (:class:`DeadPixelMask`, :class:`OutlierMask`), and a remark.
     """
     opened = study if isinstance(study, Study) else open_study(study)
     check_mask_name(name)
@@ -160,23 +166,50 @@ def _fitted(
 def _one_by_one(
     job: Job, pipeline: Pipeline, slides: Sequence[str], run: Mapping[str, Any]
 ) -> dict[str, MadeMask]:
-    """Fit on each slide by itself and make its mask."""
-    made: dict[str, MadeMask] = {}
-    for slide in slides:
-        looked_at, identity = job.looked_at(slide), ["per slide", steps_of(pipeline)]
-        present = job.present(slide, looked_at, identity)
-        if present is not None:
-            made[slide] = present
-        elif not looked_at.any():
-            made[slide] = _nothing(job, slide, looked_at, pipeline, identity, "no pixel to look at")
-        else:
-            made[slide] = _by_itself(job, slide, looked_at, pipeline, identity, run)
-    return made
+    """Fit on each slide by itself and make its mask; several slides at a time, whose tasks share the workers."""
+    if not slides:
+        return {}
+    report, lock = run["progress"], Lock()
+
+    def progress(*event: Any) -> None:
+        with lock:
+            report(*event)
+
+    with (
+        shared(run["scheduler"], run["workers"]) as scheduler,
+        ThreadPoolExecutor(_slides_at_once(job, slides[0], run)) as threads,
+    ):
+        own = {**run, "scheduler": scheduler, "progress": None if report is None else progress}
+        running = {slide: threads.submit(_by_itself, job, slide, pipeline, own) for slide in slides}
+        try:
+            wait(running.values(), return_when=FIRST_EXCEPTION)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+        for one in running.values():
+            if not one.cancelled() and (error := one.exception()) is not None:
+                raise error
+    return {slide: one.result() for slide, one in running.items()}
 
 
-def _by_itself(
-    job: Job, slide: str, looked_at: Bools, pipeline: Pipeline, identity: Any, run: Mapping[str, Any]
-) -> MadeMask:
+def _slides_at_once(job: Job, slide: str, run: Mapping[str, Any]) -> int:
+    """Return how many slides to work on at a time."""
+    if run["scheduler"] == "synchronous":
+        return 1
+    largest = (
+        3 * 8 * study_channels(job.study, slide).n ** 2
+    )  # a covariance, and two more while they are merged
+    bound = max(1, min(SLIDES_AT_ONCE, STATISTICS_BYTES // largest))
+    return min(bound, run["workers"] or default_workers()) if is_local(run["scheduler"]) else bound
+
+
+def _by_itself(job: Job, slide: str, pipeline: Pipeline, run: Mapping[str, Any]) -> MadeMask:
+    """Fit on one slide and make its mask, unless it is there."""
+    looked_at, identity = job.looked_at(slide), ["per slide", steps_of(pipeline)]
+    present = job.present(slide, looked_at, identity)
+    if present is not None:
+        return present
+    if not looked_at.any():
+        return _nothing(job, slide, looked_at, pipeline, identity, "no pixel to look at")
     try:
         fitted = _fitted(pipeline, job.study, [slide], job.where, run)
     except NoFiniteSpectrum:
@@ -188,9 +221,11 @@ def _by_itself(
 def _nothing(
     job: Job, slide: str, looked_at: Bools, pipeline: Pipeline, identity: Any, remark: str
 ) -> MadeMask:
-    """Store a mask that holds nothing, because there is nothing to fit on."""
+    """Store the mask of a slide that has nothing to fit on: of no pixel, or of all where it is one of bad spectra."""
+    last = pipeline.steps[-1]
+    held = looked_at if isinstance(last, Mask) and last.holds_nonfinite else np.zeros_like(looked_at)
     origin = Origin({"steps": steps_of(pipeline), "learned": None, "fitted_on": []}, identity, remark)
-    return job.store(slide, np.zeros_like(looked_at), looked_at, origin, {})
+    return job.store(slide, held, looked_at, origin, {})
 
 
 def _all(

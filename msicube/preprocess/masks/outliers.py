@@ -56,6 +56,7 @@ class OutlierMask(Mask):
     """
 
     images = ("t2", "q")
+    holds_nonfinite = True
     learned_arrays: ClassVar = {
         "components_": ("component", "channel"),
         "mean_": ("channel",),
