@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "fit": "fit",
     "apply": "apply",
     "pool": "pool",
+    "pretrain": "pretrain",
     "train": "train",
     "predict": "predict",
     "explain": "explain",

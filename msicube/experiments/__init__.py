@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from msicube.experiments.comparison import Comparison, compare
     from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.prediction import predict
+    from msicube.experiments.pretrained import open_pretraining
+    from msicube.experiments.pretraining import pretrain
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "predict": "prediction",
+    "open_pretraining": "pretrained",
+    "pretrain": "pretraining",
     "Comparison": "comparison",
     "compare": "comparison",
     "Explanation": "explain",
@@ -41,6 +45,8 @@ _HOMES = {
 #: What a module needs beyond the plain installation, and the extra that has it.
 _NEEDS = {
     "prediction": {"torch": "torch"},
+    "pretrained": {"torch": "torch"},
+    "pretraining": {"torch": "torch", "matplotlib": "plot"},
     "training": {"torch": "torch", "matplotlib": "plot"},
     "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
@@ -56,9 +62,11 @@ __all__ = [
     "compare",
     "explain",
     "load_recipe",
+    "open_pretraining",
     "open_run",
     "parse_overrides",
     "predict",
+    "pretrain",
     "report",
     "train",
 ]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from msicube.experiments.illustration import draw_results
 from msicube.experiments.metrics import METRICS
+from msicube.experiments.pretrained import check_pretrained
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.record import first_info, recorded
 from msicube.experiments.run import FOLD, INFO, PREDICTIONS, SUMMARY, Run, create_run, replacing
@@ -67,6 +68,8 @@ def cross_validate(
     n = recipe.data.folds
     one_of = [replace(recipe, data=replace(recipe.data, fold=fold)) for fold in range(1, n + 1)]
     splits = [resolve_split(one.data, study.samples, seed=seed) for one in one_of]
+    for one, split in zip(one_of, splits, strict=True):
+        check_pretrained(one, study, split, seed=seed, shuffled=shuffle_labels)
     run = create_run(out, recipe, overwrite=overwrite)
     info = first_info(study, _all_held_out(splits), None, seed, device)
     info |= {"n_folds": n, "shuffled_labels": shuffle_labels}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from msicube.errors import UnknownSlide, UsageError
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.run import PIPELINE, WEIGHTS, Run, open_run
 from msicube.experiments.torch_settings import choose_device
-from msicube.models import build_model, find_model
+from msicube.models import build_model, without_weights
 from msicube.preprocess import Pipeline
 from msicube.preprocess.channels import Channels
 from msicube.schema import AXIS_NAME
@@ -202,9 +201,7 @@ def _load(run: Run, device: torch.device) -> _Network:
         raise UsageError(f"{run.path} has no {WEIGHTS}: the run has not finished an epoch")
     pipeline = Pipeline.load(run.path / PIPELINE, name=recipe.pipeline.name)
     classes = tuple(run.info["classes"])
-    options = dict(recipe.model.options)
-    if "weights" in inspect.signature(find_model(recipe.model.name)).parameters:
-        options["weights"] = "random"  # those of the run come next: nothing is to be downloaded
+    options = without_weights(recipe.model.name, recipe.model.options)  # those of the run come next
     model = build_model(
         recipe.model.name, n_channels=pipeline.n_features_out_, n_classes=len(classes), **options
     )

@@ -15,6 +15,9 @@
       report.html        made by ``msicube report``
       explanation/       made by ``msicube explain``
 
+The folder of a pretraining has the same, as far as it applies: ``weights.pt`` is the encoder, ``decoder.pt`` what it
+was taught with, ``summary.json`` how well masked values are reconstructed, and there are no predictions.
+
 A run of several folds has a folder ``fold_1``, ``fold_2``, ... like this for each, beside recipe, ``run.json``,
 figures, and the predictions of all folds in ``predictions.csv`` and ``summary.json``.
 
@@ -60,6 +63,11 @@ class Run:
     def info(self) -> dict[str, Any]:
         """Seed, split, pipeline, weights, versions, machine and state of the run."""
         return _read_json(self.path / INFO)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether an encoder was learned here without labels, and no classes."""
+        return "pretraining" in self.info
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -112,12 +120,17 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     Raises
     ------
     UsageError
-        The folder holds no run.
+        The folder holds no run, or a pretraining.
     """
     run = Run(Path(path))
     if not (run.path / INFO).is_file():
         raise UsageError(
             f"{run.path} is no run (it has no {INFO}): make one with `msicube train RECIPE STUDY --out RUN`"
+        )
+    if run.is_pretraining:
+        raise UsageError(
+            f"{run.path} is a pretraining, which tells no classes apart: train on it with "
+            f"`msicube train RECIPE STUDY --out RUN --set model.pretrained={run.path}`"
         )
     return run
 

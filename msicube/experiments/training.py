@@ -17,6 +17,7 @@ from msicube.errors import UsageError
 from msicube.experiments.evaluation import evaluate
 from msicube.experiments.features import Features, prepare_features
 from msicube.experiments.illustration import draw_results, draw_study
+from msicube.experiments.pretrained import check_pretrained, describe_pretrained, first_network
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.recipe_files import load_recipe
 from msicube.experiments.record import describe_model, first_info, recorded
@@ -34,7 +35,8 @@ from msicube.experiments.run import (
 from msicube.experiments.split import Split, resolve_split, shuffled_labels
 from msicube.experiments.summary import summarise
 from msicube.experiments.torch_settings import choose_device, torch_settings
-from msicube.models import build_model, find_model
+from msicube.models import find_model
+from msicube.models.encoding import rest_frozen
 from msicube.preprocess.recipes import build_pipeline
 from msicube.scheduling import SchedulerLike
 from msicube.store import Study, open_study
@@ -127,7 +129,7 @@ def train(
     RecipeError
         The recipe is wrong, or does not fit the study.
     LeakageError
-        A patient is in both parts.
+        A patient is in both parts, or is held out and was seen by the pretraining that the run starts from.
     UsageError
         ``out`` holds something else.
     KeyboardInterrupt
@@ -155,6 +157,7 @@ def train(
     labels = shuffled_labels(split, seed=seed) if shuffle_labels else None
     find_model(recipe.model.name, recipe.model.options)
     build_pipeline(recipe.pipeline)
+    check_pretrained(recipe, study, split, seed=seed, shuffled=shuffle_labels)
     run = create_run(out, recipe, overwrite=overwrite)
     info = first_info(study, split, labels, seed, device)
     run.write_json(INFO, info)
@@ -169,13 +172,9 @@ def train(
             scheduler=scheduler,
             progress=lambda what, done, total: report(TrainingEvent("fit", done, total, what)),
         )
-        model = build_model(
-            recipe.model.name,
-            n_channels=len(features.names),
-            n_classes=len(split.classes),
-            **recipe.model.options,
-        ).to(device)
+        model = first_network(recipe, n_channels=len(features.names), n_classes=len(split.classes)).to(device)
         info |= {"pipeline": features.describe(), "features": features.names, "model": describe_model(model)}
+        info["started_from"] = describe_pretrained(recipe)
         run.write_json(INFO, info)
         features.save(run.path / PIPELINE)
         if figures:
@@ -230,6 +229,7 @@ class _Session:
     def _train(self, stream: Any, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
         """Train one epoch; return the running means of loss and accuracy."""
         self.model.train()
+        rest_frozen(self.model)
         names = self.labels or self.split.labels
         target_of = torch.tensor([self.split.classes.index(names[slide]) for slide in stream.slides])
         steps = self.features.n_steps(stream, training=True)
