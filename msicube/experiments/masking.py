@@ -13,8 +13,8 @@ Keys = NDArray[np.uint64]
 _STEP, _FIRST, _SECOND = (
     np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
-#: Sets the draw of where a sample's first span begins apart from those of its spans.
-_PHASE = np.uint64(0x5BA9)
+#: Set the draws of where a sample's first span begins, and of how its share is rounded, apart from those of its spans.
+_PHASE, _ROUND = np.uint64(0x5BA9), np.uint64(0x407D)
 
 
 def sample_keys(
@@ -59,8 +59,8 @@ def mix(values: Keys) -> Keys:
 def masked_spans(keys: Keys, n_channels: int, *, share: float, span: int) -> NDArray[np.bool_]:
     """Return which channels of each sample are masked, ``(n, n_channels)``.
 
-    The axis is cut into spans of ``span`` channels from a random place on, and ``share`` of the spans are masked, at
-    least one and not all. Neighbouring ones make a longer span; those at the ends may be shorter.
+    The axis is cut into spans of ``span`` channels from a random place on, and ``share`` of the spans are masked,
+    rounded up or down, at least one and not all. Neighbouring ones make a longer span; those at the ends are shorter.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def masked_blocks(keys: Keys, size: int, *, share: float, block: int) -> NDArray
     size
         Pixels of a patch's edge, more than ``block``.
     share, block
-        Of the blocks that are masked, at least one and not all, and pixels of a block's edge.
+        Of the blocks that are masked, rounded up or down, at least one and not all, and pixels of a block's edge.
     """
     edge = -(-size // block)
     chosen = _chosen(keys, np.full(len(keys), edge**2), share).reshape(-1, edge, edge)
@@ -99,6 +99,8 @@ def _chosen(keys: Keys, n_pieces: NDArray[np.int64], share: float) -> NDArray[np
     numbers = np.arange(int(n_pieces.max()))
     draws = mix(keys[:, None] ^ mix(numbers.astype(np.uint64)))
     draws = np.where(numbers < n_pieces[:, None], draws, np.uint64(2**64 - 1))
-    n_chosen = np.clip(np.rint(share * n_pieces), 1, n_pieces - 1).astype(np.int64)
+    # Rounded up or down by chance, so that the share is kept over all samples.
+    chance = (mix(keys ^ _ROUND) >> np.uint64(11)).astype(np.float64) / 2**53
+    n_chosen = np.clip(np.floor(share * n_pieces + chance), 1, n_pieces - 1).astype(np.int64)
     place = draws.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
     return place < n_chosen[:, None]

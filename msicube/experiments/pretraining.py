@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -287,6 +288,8 @@ class _Session:
         for step, batch in enumerate(self.samples.batches(stream, training=True), start=1):
             given = masker(batch, epoch=epoch)
             samples, masked = given.samples.to(self.device), given.masked.to(self.device)
+            for group in optimizer.param_groups:
+                group["lr"] = self._learning_rate((epoch - 1 + (step - 1) / steps) / self.section.epochs)
             optimizer.zero_grad(set_to_none=True)
             error, n = masked_error(self.model(samples, masked), self.model.standardise(samples), masked)
             (error / max(1, n)).backward()
@@ -294,6 +297,10 @@ class _Session:
             total, n_values = total + error.item(), n_values + n
             self.report(TrainingEvent("train", step, steps, epoch=epoch, epochs=self.section.epochs))
         return total / max(1, n_values)
+
+    def _learning_rate(self, done: float) -> float:
+        """Return the learning rate when a share of all steps is done."""
+        return self.section.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def _save(self, found: Reconstruction) -> None:
         states = {WEIGHTS: encoder_state(self.model.network), DECODER: self.model.taught_with()}

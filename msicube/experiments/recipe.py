@@ -159,7 +159,8 @@ class PretrainSection:
         Share of the patients whose slides are not trained on, but reconstructed after every epoch: at least one
         patient, if there are two; 0 is none.
     epochs, learning_rate, weight_decay
-        As in :class:`TrainSection`.
+        As in :class:`TrainSection`, but that the learning rate falls to 0 along half a cosine (Loshchilov and Hutter,
+        ICLR 2017): what is reconstructed is noisy, and a constant one follows the noise.
     limit, test_limit
         At most so many samples in an epoch, and reconstructed at its end; 0 is all.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -158,7 +159,7 @@ def _override(table: dict[str, Any], key: str, value: Any) -> None:
         inner = inner.setdefault(parent, {})
         if not isinstance(inner, dict):
             raise RecipeError(f"cannot set {key!r}: {parent!r} is not a section")
-    inner[last] = value
+    inner[last] = deepcopy(value)  # a later key may change a part of it, which is the caller's
 
 
 def _section(kind: type[Any], table: Any, where: str) -> Any:

@@ -58,19 +58,19 @@ class Masker:
     slides: Sequence[str]
 
     def __call__(self, batch: Mapping[str, Tensor], *, epoch: int) -> Masked:
-        """Return the samples of a batch without those that only fill it up, and which of their values are masked."""
+        """Return the samples of a batch, and which of their values are masked: none of those that only fill it up."""
         real = batch["weight"] > 0
-        places = (batch[name][real].numpy() for name in ("slide", "y", "x"))
+        places = (batch[name].numpy() for name in ("slide", "y", "x"))
         keys = sample_keys(self.seed, epoch, self.slides, *places)
         section = self.section
         if "spectra" in batch:
-            samples = batch["spectra"][real]
+            samples = batch["spectra"]
             spans = masked_spans(keys, samples.shape[1], share=section.share, span=section.span)
-            masked = torch.from_numpy(spans)
+            masked = torch.from_numpy(spans) & real[:, None]
             return Masked(samples, masked, ~masked)
-        samples = batch["patches"][real]
+        samples = batch["patches"]
         blocks = masked_blocks(keys, samples.shape[-1], share=section.share, block=section.block)
-        acquired = batch["pixel_label"][real] >= 0
+        acquired = (batch["pixel_label"] >= 0) & real[:, None, None]
         masked = torch.from_numpy(blocks)
         return Masked(samples, (masked & acquired).unsqueeze(1), (~masked & acquired).unsqueeze(1))
 
@@ -263,7 +263,7 @@ def _examples(
     batch: Mapping[str, Tensor], slides: Sequence[str], *samples: Tensor
 ) -> dict[str, NDArray[Any]]:
     names = ("truth", "masked", "reconstructed", "interpolated")
-    found = {name: values[:N_EXAMPLES].cpu().numpy() for name, values in zip(names, samples, strict=True)}
-    real = batch["weight"] > 0
-    place = {name: batch[name][real][:N_EXAMPLES].numpy() for name in ("slide", "y", "x")}
+    real = torch.nonzero(batch["weight"] > 0)[:N_EXAMPLES, 0]
+    found = {name: values.cpu()[real].numpy() for name, values in zip(names, samples, strict=True)}
+    place = {name: batch[name][real].numpy() for name in ("slide", "y", "x")}
     return {**found, **place, "slide": np.array([slides[number] for number in place["slide"]])}
