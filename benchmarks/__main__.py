@@ -22,6 +22,7 @@ CASES = (
     "imzml10",
     "index",
     "pca",
+    "pretraining",
     "pride",
     "stream",
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from msicube.conversion import convert, export, plan, rebin
     from msicube.crossvalidation import Fold, folds
     from msicube.errors import MSICubeError
-    from msicube.experiments import compare, evaluate, explain, predict, report, train
+    from msicube.experiments import compare, evaluate, explain, predict, pretrain, report, train
     from msicube.preprocess import (
         EMSC,
         PCA,
@@ -63,6 +63,7 @@ _HOMES = {
     "rebin": "msicube.conversion",
     "MSICubeError": "msicube.errors",
     "predict": "msicube.experiments",
+    "pretrain": "msicube.experiments",
     "compare": "msicube.experiments",
     "evaluate": "msicube.experiments",
     "explain": "msicube.experiments",
@@ -168,6 +169,7 @@ __all__ = [
     "plan",
     "pool",
     "predict",
+    "pretrain",
     "rebin",
     "report",
     "simulate_ftir",

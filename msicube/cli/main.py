@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "fit": "fit",
     "apply": "apply",
     "pool": "pool",
+    "pretrain": "pretrain",
     "train": "train",
     "evaluate": "evaluate",
     "predict": "predict",

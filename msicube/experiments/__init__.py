@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from msicube.experiments.events import TrainingEvent
     from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.prediction import predict
+    from msicube.experiments.pretrained import open_pretraining
+    from msicube.experiments.pretraining import pretrain
     from msicube.experiments.recipe import Recipe
     from msicube.experiments.recipe_files import builtin_recipes, load_recipe, parse_overrides
     from msicube.experiments.reporting import report
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "predict": "prediction",
+    "open_pretraining": "pretrained",
+    "pretrain": "pretraining",
     "Comparison": "comparison",
     "compare": "comparison",
     "Explanation": "explain",
@@ -46,6 +50,8 @@ _HOMES = {
 _NEEDS = {
     "prediction": {"torch": "torch"},
     "scoring": {"torch": "torch"},
+    "pretrained": {"torch": "torch"},
+    "pretraining": {"torch": "torch", "matplotlib": "plot"},
     "training": {"torch": "torch", "matplotlib": "plot"},
     "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
@@ -63,9 +69,11 @@ __all__ = [
     "evaluate",
     "explain",
     "load_recipe",
+    "open_pretraining",
     "open_run",
     "parse_overrides",
     "predict",
+    "pretrain",
     "report",
     "train",
 ]

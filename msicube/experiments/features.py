@@ -14,9 +14,11 @@ from torch import Tensor
 
 from msicube.experiments.figures import Picture
 from msicube.experiments.pipelines import check_saved, is_materialised
+from msicube.experiments.pretrained import find_pretrained
 from msicube.experiments.ranks import Ranks
 from msicube.experiments.recipe import Recipe
-from msicube.experiments.relabelled import PatchDraw, RelabelledStudy, relabel
+from msicube.experiments.relabelled import RelabelledStudy, relabel
+from msicube.experiments.seen import patch_draw
 from msicube.experiments.split import TEST, TRAIN, Split
 from msicube.experiments.thumbnails import thumbnail
 from msicube.preprocess import PCA, Pipeline, SelectChannels
@@ -203,9 +205,9 @@ def prepare_features(
 ) -> Features:
     """Find or fit the pipeline of a recipe; only training slides are ever seen.
 
-    A step that works by slide then learns of each held-out slide what that slide alone is transformed with. Where
-    patches are split there are no other slides, and the pipeline sees all of their pixels. In cross-validation it is
-    always fitted here.
+    A run that starts from a pretraining takes the pipeline of that. A step that works by slide then learns of each
+    held-out slide what that slide alone is transformed with. Where patches are split there are no other slides, and the
+    pipeline sees all of their pixels. In cross-validation it is always fitted here.
 
     Parameters
     ----------
@@ -225,11 +227,16 @@ def prepare_features(
     RecipeError
         The study has a pipeline of this name that was fitted otherwise.
     """
-    draw = None
-    if split.by_patch:
-        draw = PatchDraw(recipe.patches.size if recipe.patches else 1, recipe.data.test_fraction, seed)
+    draw = patch_draw(recipe, seed) if split.by_patch else None
     own = relabel(study, split, recipe.data, labels, draw=draw)
     name, where = recipe.pipeline.name, recipe.data.where or None
+    if (pretrained := find_pretrained(recipe)) is not None:
+        pipeline = fitted or pretrained.pipeline
+        if fitted is None:
+            slides = [*split.train, *split.held_out]
+            pipeline.add_slides(own, slides=slides, scheduler=scheduler, progress=progress)
+        origin = f"That of the pretraining {pretrained.path}, computed while streaming."
+        return Features(recipe, own, pipeline, None, origin)
     fit_where = recipe.pipeline.where or where
     found_there = labels is None and recipe.data.split != "folds" and name in study.pipelines()
     if fitted is None and found_there:
@@ -242,6 +249,7 @@ def prepare_features(
     pipeline = fitted or build_pipeline(recipe.pipeline)
     if fitted is None:
         pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
-        pipeline.add_slides(own, slides=split.held_out, scheduler=scheduler, progress=progress)
+        if split.held_out:
+            pipeline.add_slides(own, slides=split.held_out, scheduler=scheduler, progress=progress)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
     return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")

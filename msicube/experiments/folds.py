@@ -13,6 +13,7 @@ import pandas as pd
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.illustration import draw_results
 from msicube.experiments.metrics import METRICS
+from msicube.experiments.pretrained import check_pretrained
 from msicube.experiments.ranks import process_group
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.record import first_info, writing
@@ -71,6 +72,8 @@ def cross_validate(
     n = recipe.data.folds
     one_of = [replace(recipe, data=replace(recipe.data, fold=fold)) for fold in range(1, n + 1)]
     splits = [resolve_split(one.data, study.samples, seed=seed) for one in one_of]
+    for one, split in zip(one_of, splits, strict=True):
+        check_pretrained(one, study, split, seed=seed, shuffled=shuffle_labels)
     wanted = first_info(study, _all_held_out(splits), None, seed, device)
     wanted |= {"n_folds": n, "shuffled_labels": shuffle_labels}
     _number_folds(wanted, splits)

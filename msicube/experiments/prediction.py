@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from msicube.experiments.recipe import Recipe
 from msicube.experiments.record import file_digest
 from msicube.experiments.run import PIPELINE, WEIGHTS, Run, open_run
 from msicube.experiments.torch_settings import choose_device
-from msicube.models import build_model, find_model
+from msicube.models import build_model, without_weights
 from msicube.preprocess import Pipeline
 from msicube.preprocess.channels import Channels
 from msicube.schema import AXIS_NAME
@@ -218,9 +217,7 @@ def load_network(run: Run, device: torch.device) -> Network:
                 f"the {what} in {run.path} ({found[:12]}) are not those that the run recorded "
                 f"({recorded[what][:12]}): they were changed since, so train again"
             )
-    options = dict(recipe.model.options)
-    if "weights" in inspect.signature(find_model(recipe.model.name)).parameters:
-        options["weights"] = "random"  # those of the run come next: nothing is to be downloaded
+    options = without_weights(recipe.model.name, recipe.model.options)  # those of the run come next
     model = build_model(
         recipe.model.name, n_channels=pipeline.n_features_out_, n_classes=len(classes), **options
     )

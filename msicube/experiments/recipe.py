@@ -98,10 +98,26 @@ class SpectraSection:
 
 @dataclass(frozen=True)
 class ModelSection:
-    """``[model]``: a short name or ``package.module:Class``; every other key is passed to it."""
+    """``[model]``: a short name or ``package.module:Class``; every key but those below is passed to it.
+
+    Attributes
+    ----------
+    pretrained
+        The folder of a pretraining, whose pipeline is used and whose encoder's weights are those to start from;
+        ``{fold}`` in it stands for the number of the fold.
+    finetune
+        What is then trained: ``"all"``, or the ``"head"`` alone.
+    """
 
     name: str
+    pretrained: str = ""
+    finetune: Literal["all", "head"] = "all"
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def table(self) -> dict[str, Any]:
+        """Return the section as TOML holds it."""
+        start = {"pretrained": self.pretrained, "finetune": self.finetune} if self.pretrained else {}
+        return {"name": self.name, **start, **self.options}
 
 
 @dataclass(frozen=True)
@@ -143,6 +159,39 @@ class TrainSection:
 
 
 @dataclass(frozen=True)
+class PretrainSection:
+    """``[pretrain]``: how the encoder is pretrained; device, threads, memory, batches and optimizer are ``[train]``'s.
+
+    Attributes
+    ----------
+    share
+        Of a spectrum's channels, or of a patch's pixels, that are masked.
+    span
+        Neighbouring channels of a spectrum that are masked together; wider than a peak, or its flanks tell its height.
+    block
+        Pixels of the edge of the squares of a patch that are masked.
+    validation
+        Share of the patients whose slides are not trained on, but reconstructed after every epoch: at least one
+        patient, if there are two; 0 is none.
+    epochs, learning_rate, weight_decay
+        As in :class:`TrainSection`, but that the learning rate falls to 0 along half a cosine (Loshchilov and Hutter,
+        ICLR 2017): what is reconstructed is noisy, and a constant one follows the noise.
+    limit, test_limit
+        At most so many samples in an epoch, and reconstructed at its end; 0 is all.
+    """
+
+    share: float = _number(0.5, 0.01, 0.99)
+    span: int = _number(8, 1)
+    block: int = _number(4, 1)
+    validation: float = _number(0.2, 0, 0.9)
+    epochs: int = _number(10, 1)
+    learning_rate: float = _number(1e-3, 0)
+    weight_decay: float = _number(0.0, 0)
+    limit: int = _number(0, 0)
+    test_limit: int = _number(20_000, 0)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole experiment; exactly one of ``patches`` and ``spectra`` is given."""
 
@@ -154,6 +203,7 @@ class Recipe:
     patches: PatchesSection | None = None
     spectra: SpectraSection | None = None
     train: TrainSection = TrainSection()
+    pretrain: PretrainSection | None = None
 
     @property
     def samples(self) -> PatchesSection | SpectraSection:
@@ -166,6 +216,6 @@ class Recipe:
     def table(self) -> dict[str, Any]:
         """Return the nested table that TOML holds; ``parse_recipe`` takes it back."""
         table = {key: value for key, value in asdict(self).items() if value is not None}
-        table["model"] = {"name": self.model.name, **self.model.options}
+        table["model"] = self.model.table()
         table["pipeline"] = self.pipeline.table()
         return table

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from msicube.experiments.recipe import (
     DataSection,
     ModelSection,
     PatchesSection,
+    PretrainSection,
     Recipe,
     SpectraSection,
     TrainSection,
@@ -27,6 +30,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "spectra": SpectraSection,
     "model": ModelSection,
     "train": TrainSection,
+    "pretrain": PretrainSection,
 }
 
 
@@ -171,7 +175,7 @@ def _override(table: dict[str, Any], key: str, value: Any) -> None:
         inner = inner.setdefault(parent, {})
         if not isinstance(inner, dict):
             raise RecipeError(f"cannot set {key!r}: {parent!r} is not a section")
-    inner[last] = value
+    inner[last] = deepcopy(value)  # a later key may change a part of it, which is the caller's
 
 
 def _section(kind: type[Any], table: Any, where: str) -> Any:
@@ -181,6 +185,7 @@ def _section(kind: type[Any], table: Any, where: str) -> Any:
         raise RecipeError(f"{where} is {table!r}: expected a section with keys")
     values = dict(table)
     if kind is ModelSection:
-        options = {key: values.pop(key) for key in list(values) if key != "name"}
+        own = {one.name for one in fields(ModelSection)} - {"options"}
+        options = {key: values.pop(key) for key in list(values) if key not in own}
         values["options"] = options
     return build_section(kind, values, where)

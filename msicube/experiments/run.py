@@ -17,6 +17,9 @@
       explanation/       made by ``msicube explain``
       evaluation/        made by ``msicube evaluate``: a folder for each study
 
+The folder of a pretraining has the same, as far as it applies: ``weights.pt`` is the encoder, ``decoder.pt`` what it
+was taught with, ``summary.json`` how well masked values are reconstructed, and there are no predictions.
+
 A run of several folds has a folder ``fold_1``, ``fold_2``, ... like this for each, beside recipe, ``run.json``,
 figures, and the predictions of all folds in ``predictions.csv`` and ``summary.json``.
 
@@ -64,6 +67,11 @@ class Run:
     def info(self) -> dict[str, Any]:
         """Seed, split, pipeline, weights, versions, machine and state of the run."""
         return _read_json(self.path / INFO)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether an encoder was learned here without labels, and no classes."""
+        return "pretraining" in self.info
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -151,12 +159,17 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     Raises
     ------
     UsageError
-        The folder holds no run.
+        The folder holds no run, or a pretraining.
     """
     run = Run(Path(path))
     if not (run.path / INFO).is_file():
         raise UsageError(
             f"{run.path} is no run (it has no {INFO}): make one with `msicube train RECIPE STUDY --out RUN`"
+        )
+    if run.is_pretraining:
+        raise UsageError(
+            f"{run.path} is a pretraining, which tells no classes apart: train on it with "
+            f"`msicube train RECIPE STUDY --out RUN --set model.pretrained={run.path}`"
         )
     return run
 

@@ -22,6 +22,7 @@ from msicube.experiments.run import EXAMPLES, PREDICTIONS, SUMMARY, WEIGHTS, Run
 from msicube.experiments.split import Split
 from msicube.experiments.summary import summarise
 from msicube.experiments.torch_settings import random_state, set_random_state
+from msicube.models.encoding import rest_frozen
 
 Batch = Mapping[str, Tensor]
 
@@ -171,6 +172,7 @@ class Session:
         place, started = self.place, time.perf_counter() - self.place.seconds
         self.stream.set_epoch(place.epoch - 1)
         self.trained.train()
+        rest_frozen(self.model)
         steps = self.features.n_steps(self.stream, training=True)
         batches = self.features.batches(self.stream, training=True, start=place.step)
         with self.asked.held_back():

@@ -15,6 +15,7 @@ from msicube.errors import CorruptStore, UsageError
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import Features, prepare_features
 from msicube.experiments.illustration import draw_results, draw_study
+from msicube.experiments.pretrained import check_pretrained, describe_pretrained, first_network
 from msicube.experiments.ranks import Ranks, failures_of_others, process_group
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.recipe_files import load_recipe
@@ -24,7 +25,7 @@ from msicube.experiments.run import INFO, PIPELINE, WEIGHTS, Run
 from msicube.experiments.session import Session
 from msicube.experiments.split import resolve_split, shuffled_labels
 from msicube.experiments.torch_settings import choose_device, torch_settings
-from msicube.models import build_model, find_model
+from msicube.models import find_model
 from msicube.preprocess import Pipeline
 from msicube.preprocess.recipes import build_pipeline
 from msicube.scheduling import SchedulerLike
@@ -89,7 +90,7 @@ def train(
     RecipeError
         The recipe is wrong, or does not fit the study.
     LeakageError
-        A patient is in both parts.
+        A patient is in both parts, or is held out and was seen by the pretraining that the run starts from.
     UsageError
         ``out`` holds something else; or what it holds is to be taken up, and is a run of another recipe, seed or study.
     KeyboardInterrupt
@@ -118,6 +119,7 @@ def train(
     labels = shuffled_labels(split, seed=seed) if shuffle_labels else None
     find_model(recipe.model.name, recipe.model.options)
     build_pipeline(recipe.pipeline)
+    check_pretrained(recipe, study, split, seed=seed, shuffled=shuffle_labels)
     wanted = first_info(study, split, labels, seed, device)
     with process_group(device) as ranks:
         ranks.batch_size(recipe.train.batch_size)
@@ -133,16 +135,14 @@ def train(
             info |= {"torch_threads": torch.get_num_threads(), "processes": ranks.size}
             prepare = partial(prepare_features, recipe, study, split, labels, seed=seed, scheduler=scheduler)
             features = _shared_features(prepare, run, info, ranks, report)
-            model = build_model(
-                recipe.model.name,
-                n_channels=len(features.names),
-                n_classes=len(split.classes),
-                **recipe.model.options,
-            ).to(device)
+            model = first_network(recipe, n_channels=len(features.names), n_classes=len(split.classes)).to(
+                device
+            )
             info |= {
                 "pipeline": features.describe(),
                 "features": features.names,
                 "model": _same_model(describe_model(model), info),
+                "started_from": describe_pretrained(recipe),
             }
             if ranks.leads:
                 run.write_json(INFO, info)

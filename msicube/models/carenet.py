@@ -56,6 +56,8 @@ class CaReNet(nn.Module):
     normal distribution cut off at two standard deviations.
     """
 
+    encoder_parts = ("stem", "stages")
+
     def __init__(
         self,
         *,
@@ -83,10 +85,14 @@ class CaReNet(nn.Module):
         """The layer that Grad-CAM looks at."""
         return self.stages[-1]
 
+    def encode(self, spectra: Tensor) -> Tensor:
+        """Return the feature map of a batch of spectra, ``(n, width[-1], length)``."""
+        features: Tensor = self.stages(self.stem(spectra.unsqueeze(1)))
+        return features
+
     def forward(self, spectra: Tensor) -> Tensor:
         """Return the logits of a batch of spectra."""
-        features = self.stages(self.stem(spectra.unsqueeze(1)))
-        logits: Tensor = self.head(self.hidden(features.mean(dim=2)))
+        logits: Tensor = self.head(self.hidden(self.encode(spectra).mean(dim=2)))
         if logits.shape[1] == 1:
             return torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits

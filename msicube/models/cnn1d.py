@@ -36,6 +36,8 @@ class SpectrumCNN(nn.Module):
     ``forward`` maps ``(n, n_channels)`` to ``(n, n_classes)``.
     """
 
+    encoder_parts = ("features",)
+
     def __init__(
         self,
         *,
@@ -59,10 +61,14 @@ class SpectrumCNN(nn.Module):
             nn.Linear(hidden, n_classes),
         )
 
+    def encode(self, spectra: Tensor) -> Tensor:
+        """Return the feature map of a batch of spectra, ``(n, width[-1], length)``."""
+        features: Tensor = self.features(spectra.unsqueeze(1))
+        return features
+
     def forward(self, spectra: Tensor) -> Tensor:
         """Return the logits of a batch of spectra."""
-        features = self.features(spectra.unsqueeze(1))
-        logits: Tensor = self.classifier(torch.flatten(features, 1))
+        logits: Tensor = self.classifier(torch.flatten(self.encode(spectra), 1))
         return logits
 
 

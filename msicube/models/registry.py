@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -89,6 +89,20 @@ def find_model(name: str, options: Iterable[str] = ()) -> Callable[..., Any]:
     factory = _import(name)
     _check_options(name, factory, options)
     return factory
+
+
+def without_weights(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with which a network starts from random weights: others follow, and nothing is to be downloaded.
+
+    Parameters
+    ----------
+    name
+        As for :func:`build_model`.
+    options
+        Of a recipe; one called ``weights`` is replaced, where the network takes it.
+    """
+    takes = "weights" in inspect.signature(find_model(name)).parameters
+    return {**options, "weights": "random"} if takes else dict(options)
 
 
 def _import(name: str) -> Callable[..., Any]:

@@ -64,6 +64,8 @@ class PatchResNet18(nn.Module):
     He, Zhang, Ren and Sun, CVPR (2016) 770.
     """
 
+    encoder_parts = ("network",)
+
     def __init__(
         self, *, n_channels: int, n_classes: int, dropout: float = 0.5, weights: str = "imagenet"
     ) -> None:
@@ -106,9 +108,17 @@ class PatchResNet18(nn.Module):
             norm.eval()
         return self
 
+    def encode(self, patches: Tensor) -> Tensor:
+        """Return the feature map of a batch of patches, ``(n, 512, size / 32, size / 32)``, rounded up."""
+        network = self.network
+        features: Tensor = network.maxpool(network.relu(network.bn1(network.conv1(patches))))
+        for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
+            features = layer(features)
+        return features
+
     def forward(self, patches: Tensor) -> Tensor:
         """Return the logits of a batch of patches."""
-        logits: Tensor = self.head(self.network(patches))
+        logits: Tensor = self.head(torch.flatten(self.network.avgpool(self.encode(patches)), 1))
         return logits
 
 
@@ -121,7 +131,8 @@ def _read_weights(weights: str) -> tuple[Mapping[str, Tensor] | None, str]:
     path = Path(weights).expanduser()
     if not path.is_file():
         raise RecipeError(
-            f"weights = {weights!r} is no file: expected 'imagenet', 'random', or the path of a ResNet-18's weights"
+            f"weights = {weights!r} is no file: expected 'imagenet', 'random', or the path of a ResNet-18's weights; a "
+            f"folder that `msicube pretrain` made goes to model.pretrained"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

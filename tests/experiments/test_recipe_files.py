@@ -144,3 +144,9 @@ def test_reading_a_recipe_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_overrides_are_left_as_they_are() -> None:
+    overrides = {"model": {"name": "carenet"}, "model.hidden": 8}
+    assert load_recipe("colorectal-cnn1d", overrides=overrides).model.options == {"hidden": 8}
+    assert overrides == {"model": {"name": "carenet"}, "model.hidden": 8}

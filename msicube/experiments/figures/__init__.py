@@ -20,6 +20,7 @@ from msicube.experiments.figures.images import (
     patch_figure,
     probability_figure,
 )
+from msicube.experiments.figures.reconstruction import masked_loss_figure, masked_spectra_figure
 from msicube.experiments.figures.style import save_figure
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "colour_figure",
     "confusion_figure",
     "ion_image_figure",
+    "masked_loss_figure",
+    "masked_spectra_figure",
     "patch_figure",
     "probability_figure",
     "reliability_figure",
