@@ -23,6 +23,7 @@ from msicube.experiments.resuming import differences, start_run
 from msicube.experiments.run import INFO, PIPELINE, WEIGHTS, Run
 from msicube.experiments.session import Session
 from msicube.experiments.split import resolve_split, shuffled_labels
+from msicube.experiments.tensorboard import check_tensorboard
 from msicube.experiments.torch_settings import choose_device, torch_settings
 from msicube.models import build_model, find_model
 from msicube.preprocess import Pipeline
@@ -118,6 +119,8 @@ def train(
     labels = shuffled_labels(split, seed=seed) if shuffle_labels else None
     find_model(recipe.model.name, recipe.model.options)
     build_pipeline(recipe.pipeline)
+    if recipe.train.tensorboard:
+        check_tensorboard()
     wanted = first_info(study, split, labels, seed, device)
     with process_group(device) as ranks:
         ranks.batch_size(recipe.train.batch_size)
