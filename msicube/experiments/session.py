@@ -135,9 +135,8 @@ class Session:
         except KeyboardInterrupt:
             if self._whole and (self.ranks.size == 1 or self._agreed):
                 self._save()
-            if (
-                self.ranks.leads and not self.run.metrics
-            ):  # else those of a finished epoch stay beside its predictions
+            # The weights of a finished epoch stay beside its predictions.
+            if self.ranks.leads and not self.run.metrics:
                 self._save_weights()
             raise
         finally:
