@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shuffle-labels", is_flag=True, help="The control: train on labels that say nothing of the truth."
 )
+@click.option("--tensorboard", is_flag=True, help="Write the course of the training for TensorBoard as well.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is there.")
 @click.option(
     "--resume", is_flag=True, help="Go on with a run that was stopped; a finished one is left as it is."
@@ -59,6 +60,7 @@ def command(
     where: str | None,
     seed: int,
     shuffle_labels: bool,
+    tensorboard: bool,
     overwrite: bool,
     resume: bool,
     scheduler: str,
@@ -80,6 +82,7 @@ def command(
     chosen |= {"data.split": "folds", "data.folds": folds} if folds else {}
     chosen |= {"data.split": split} if split else {}
     chosen |= {"data.where": where} if where else {}
+    chosen |= {"train.tensorboard": True} if tensorboard else {}
     try:
         with _TrainingProgress() as progress:
             run = train(

@@ -109,6 +109,8 @@ class Ranks:
         if self.size == 1:
             return model
         devices = [device] if device.type == "cuda" else None
+        if devices:
+            synchronise_statistics(model)
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
 

@@ -136,6 +136,13 @@ class TrainSection:
         Of torch on the CPU while training; 0 leaves them as they are.
     memory
         Budget of the stream, such as ``"256 MiB"``.
+    precision
+        ``"float32"``, or mixed with ``"bfloat16"`` or ``"float16"``: the weights stay float32, and so do the evaluation
+        and whatever else uses the run. ``"auto"`` is float32 on the CPU, bfloat16 on a GPU that has it, else float16.
+    compile
+        Whether torch compiles the network for training, which takes a C++ compiler and a minute.
+    tensorboard
+        Whether to write the course of the training for TensorBoard as well, in ``tensorboard`` in the run's folder.
     monitor
         What the best epoch is best in, on the samples of the validation patients: ``"loss"``, or one of the metrics.
     patience
@@ -153,6 +160,9 @@ class TrainSection:
     device: str = "auto"
     threads: int = _number(0, 0)
     memory: str = "256 MiB"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
+    tensorboard: bool = False
     monitor: Literal["loss", "accuracy", "precision", "recall", "specificity", "f1", "roc_auc"] = "loss"
     patience: int = _number(0, 0)
     checkpoint_seconds: float = _number(60.0, 0)

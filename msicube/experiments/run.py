@@ -11,6 +11,7 @@
       checkpoint.pt      where the training is, until it is finished: see :mod:`msicube.experiments.checkpoint`
       predictions.csv    one row per held-out sample: slide, patient, y, x, label, predicted, p_<class>
       summary.json       the metrics of these predictions, by sample, slide and patient, with confidence intervals
+      tensorboard/       events for TensorBoard, with ``train.tensorboard``
       examples.npz       patches for the figures
       figures/           PNG and SVG
       report.html        made by ``msicube report``

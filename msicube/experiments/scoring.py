@@ -168,15 +168,8 @@ def _held_out(run: Run, recipe: Recipe, study: Study, slides: Iterable[str] | No
         )
     test = tuple(sorted(labels.index))
     unused = tuple(sorted(set(samples.index) - set(test)))
-    return Split(
-        classes,
-        run.info["positive"],
-        train=(),
-        test=test,
-        unused=unused,
-        labels={name: labels[name] for name in test},
-        patients={name: patients[name] for name in test},
-    )
+    label_of, patient_of = ({name: str(column[name]) for name in test} for column in (labels, patients))
+    return Split(classes, run.info["positive"], (), test, unused, label_of, patient_of)
 
 
 def _seen(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:

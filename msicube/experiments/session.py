@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from msicube.errors import UsageError
+from msicube.experiments.acceleration import Precision, compiled
 from msicube.experiments.checkpoint import Checkpoints, Place
 from msicube.experiments.evaluation import Evaluation, evaluate
 from msicube.experiments.events import OnEvent, TrainingEvent
@@ -21,10 +22,12 @@ from msicube.experiments.ranks import Ranks
 from msicube.experiments.run import EXAMPLES, PREDICTIONS, SUMMARY, WEIGHTS, Run, replacing
 from msicube.experiments.split import Split
 from msicube.experiments.summary import summarise
+from msicube.experiments.tensorboard import EventWriter
 from msicube.experiments.torch_settings import random_state, set_random_state
 from msicube.models.encoding import rest_frozen
 
 Batch = Mapping[str, Tensor]
+_SEEDS_APART = 1_000_003
 
 
 class Session:
@@ -79,17 +82,28 @@ class Session:
         self.optimizer = kind(
             trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
+        self.precision = Precision.choose(self.settings.precision, device)
+        self.scaler = self.precision.scaler()
         self.trained = ranks.together(model, device)
+        if not ranks.leads:  # else each rank would drop the same units of other samples
+            torch.manual_seed(seed + _SEEDS_APART * ranks.rank)
+        if self.settings.compile:
+            self.trained = compiled(self.trained, device)
         self.checkpoints = Checkpoints(run, every=self.settings.checkpoint_seconds)
         self.place = Place()
         self._whole, self._agreed = True, False
+        self.events: EventWriter | None = None
         self._random: list[Any] = []
 
     @property
     def outcome(self) -> dict[str, Any]:
         """What a run records of its epochs."""
         place = self.place
-        last = {"epochs": place.epoch - 1, "stopped_early": self._out_of_patience}
+        last = {
+            "epochs": place.epoch - 1,
+            "stopped_early": self._out_of_patience,
+            "precision": self.precision.name,
+        }
         return last if self.validation is None else {**last, "best_epoch": place.best_epoch}
 
     @property
@@ -112,6 +126,9 @@ class Session:
             The process was asked to stop; the checkpoint is that of the last whole step.
         """
         self._take_up()
+        if self.settings.tensorboard and self.ranks.leads:
+            steps = self.features.n_steps(self.stream, training=True)
+            self.events = EventWriter(self.run.path, first_step=self._step_number(steps))
         try:
             while self.place.epoch <= self.settings.epochs and not self._out_of_patience:
                 self._train()
@@ -119,11 +136,17 @@ class Session:
         except KeyboardInterrupt:
             if self._whole and (self.ranks.size == 1 or self._agreed):
                 self._save()
-            if (
-                self.ranks.leads and not self.run.metrics
-            ):  # else those of a finished epoch stay beside its predictions
+            # The weights of a finished epoch stay beside its predictions.
+            if self.ranks.leads and not self.run.metrics:
                 self._save_weights()
             raise
+        finally:
+            if self.events is not None:
+                self.events.close()
+
+    def _step_number(self, steps: int) -> int:
+        """Return the steps since the beginning, in epochs of so many."""
+        return (self.place.epoch - 1) * steps + self.place.step
 
     def _take_up(self) -> None:
         """Go on from the checkpoint, where there is one; epochs that it does not count are trained again."""
@@ -139,6 +162,7 @@ class Session:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError) as error:
             raise UsageError(
                 f"the checkpoint in {self.run.path} is of another network ({str(error).splitlines()[0]}): the code of "
@@ -162,6 +186,7 @@ class Session:
                 "place": asdict(self.place),
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "stream": self.stream.state_dict(step=self.place.step),
                 "random": [random_state(self.device), *self._random[1:]],
             }
@@ -182,6 +207,9 @@ class Session:
                 *sums, stop, due_now = self.ranks.total([*self._step(batch), self.asked.requested, due])
                 place.sums = [total + new for total, new in zip(place.sums, sums, strict=True)]
                 place.step += 1
+                if self.events is not None:
+                    number = self._step_number(steps)
+                    self.events.step(sums[0] / sums[2], step=number, done=place.step, steps=steps)
                 place.seconds = time.perf_counter() - started
                 self._whole = True
                 self.report(self._event("train", place.step, steps))
@@ -197,10 +225,13 @@ class Session:
         target = self.targets[batch["slide"]].to(self.device)
         weight = batch["weight"].to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.trained(inputs)
+        with self.precision.autocast():
+            logits = self.trained(inputs)
+        logits = logits.float()
         losses = nn.functional.cross_entropy(logits, target, reduction="none") * weight
-        (losses.sum() / self._shared_weight(weight)).backward()
-        self.optimizer.step()
+        self.scaler.scale(losses.sum() / self._shared_weight(weight)).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         return _sums(losses, logits, target, weight)
 
     def _shared_weight(self, weight: Tensor) -> Tensor | float:
@@ -233,6 +264,8 @@ class Session:
         event = self._event("epoch", place.epoch, epochs, metrics=entry)
         with self.asked.held_back():
             self.run.append_metrics(entry)
+            if self.events is not None:
+                self.events.epoch(entry, step=self._step_number(place.step))
             if best and self.validation is not None:
                 known = value is not None and np.isfinite(value)
                 place.best_epoch, place.best = place.epoch, value if known else None

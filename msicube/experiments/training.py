@@ -24,6 +24,7 @@ from msicube.experiments.resuming import differences, start_run
 from msicube.experiments.run import INFO, PIPELINE, WEIGHTS, Run
 from msicube.experiments.session import Session
 from msicube.experiments.split import resolve_split, shuffled_labels
+from msicube.experiments.tensorboard import check_tensorboard
 from msicube.experiments.torch_settings import choose_device, torch_settings
 from msicube.models import find_model
 from msicube.preprocess import Pipeline
@@ -120,6 +121,8 @@ def train(
     find_model(recipe.model.name, recipe.model.options)
     build_pipeline(recipe.pipeline)
     check_pretrained(recipe, study, split, seed=seed, shuffled=shuffle_labels)
+    if recipe.train.tensorboard:
+        check_tensorboard()
     wanted = first_info(study, split, labels, seed, device)
     with process_group(device) as ranks:
         ranks.batch_size(recipe.train.batch_size)
