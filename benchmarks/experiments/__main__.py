@@ -37,11 +37,15 @@ RESULTS = ROOT / "benchmarks" / "experiments" / "results.json"
 @click.option(
     "--quick", is_flag=True, help="Two experiments of seconds; writes nothing outside the work folder."
 )
-def main(names: tuple[str, ...], work: Path, jobs: int | None, fresh: bool, quick: bool) -> None:
+@click.option("--page", is_flag=True, help="Run nothing: write the page of the results that are there again.")
+def main(names: tuple[str, ...], work: Path, jobs: int | None, fresh: bool, quick: bool, page: bool) -> None:
     """Run the experiments on simulated studies and write docs/experiments.md.
 
     With NAMES only these are run, and the page is written if all others are finished.
     """
+    if page:
+        click.echo(f"Wrote {write_page(json.loads(RESULTS.read_text('utf-8')), ROOT / 'docs')}")
+        return
     table = QUICK if quick else FULL
     known = [one.name for one in table.experiments]
     if unknown := sorted(set(names) - set(known)):

@@ -89,7 +89,6 @@ def _task(
         "name": task.name,
         "title": task.title,
         "study": task.study,
-        "sample": task.sample,
         "classes": {name: int((classes == name).sum()) for name in info["classes"]},
         "limit": best,
     }
@@ -104,6 +103,7 @@ def _experiment(place: ExperimentPlace, task: Task, study: StudyPlace) -> dict[s
         "recipe": one.recipe,
         "shows": one.shows,
         "seed": one.seed,
+        "sample": "patch" if run.recipe.patches else "pixel",
         "network": run.recipe.model.name,
         "split": run.recipe.data.split,
         "shuffled": info["shuffled_labels"],

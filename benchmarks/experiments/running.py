@@ -75,16 +75,19 @@ class ExperimentPlace:
         study
             Where the study is.
         run
-            What the run's folder is called in them; its path by default.
+            What the run's folder is called in them; where it is by default.
         """
         one = self.experiment
         out = Path(run or self.path)
-        settings = " ".join(f"--set {shlex.quote(text.format(work=self.work))}" for text in one.settings)
+        work = self.work if run is None else f"{run}.before"
+        settings = " ".join(
+            f"--set {shlex.quote(text.replace('{work}', str(work)))}" for text in one.settings
+        )
         train = f"train {one.recipe} {study} --out {out} {one.options} --seed {one.seed} {settings}"
         explain = [
             f"explain {out / path.relative_to(self.path)} --spectra {EXPLAINED}" for path in self.explained()
         ]
-        before = [line.format(study=study, work=self.work) for line in one.before]
+        before = [line.format(study=study, work=work) for line in one.before]
         return [*before, " ".join(train.split()), *explain]
 
     def key(self, place: StudyPlace) -> str:

@@ -35,15 +35,12 @@ class Task:
         Name of a :class:`StudySpec`.
     label
         Column of the samples table with the classes.
-    sample
-        What a sample of its experiments may be, in the plural.
     """
 
     name: str
     title: str
     study: str
     label: str
-    sample: str
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import norm
 
-from benchmarks.experiments.__main__ import main
+from benchmarks.experiments.__main__ import RESULTS, main
 from benchmarks.experiments.commands import CommandFailed, run_commands
 from benchmarks.experiments.figures import figure_name
-from benchmarks.experiments.page import PAGE
+from benchmarks.experiments.page import PAGE, render
 from benchmarks.experiments.planned import FULL, QUICK
 from benchmarks.experiments.running import ExperimentPlace
 from benchmarks.experiments.studies import StudyPlace
@@ -23,6 +23,8 @@ from benchmarks.experiments.table import Table
 from benchmarks.experiments.truth import Populations, limit, telling
 from msicube.experiments import load_recipe, open_run, parse_overrides
 from msicube.simulate import simulate_ftir, simulate_msi
+
+DOCS = RESULTS.parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,12 @@ def test_table_is_consistent(table: Table) -> None:
         assert table.study_of(one).name
         assert set(one.against) <= set(names[:number])
         load_recipe(one.recipe, overrides=parse_overrides(one.settings))
+
+
+def test_page_is_made_of_the_results() -> None:
+    document = json.loads(RESULTS.read_text())
+    assert (DOCS / PAGE).read_text() == render(document), "python -m benchmarks.experiments --page writes it"
+    assert [row["name"] for row in document["experiments"]] == [one.name for one in FULL.experiments]
 
 
 def test_limit_of_two_classes_is_the_textbook_one() -> None:
