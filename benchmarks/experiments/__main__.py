@@ -17,7 +17,7 @@ from benchmarks.experiments.planned import FULL, QUICK
 from benchmarks.experiments.results import collect
 from benchmarks.experiments.running import ExperimentPlace, run_experiment
 from benchmarks.experiments.studies import StudyPlace, find_study, make_study
-from benchmarks.experiments.table import Experiment, Table
+from benchmarks.experiments.table import Experiment, StudySpec, Table
 
 #: Where the full table's results are kept; the page is made of them.
 RESULTS = ROOT / "benchmarks" / "experiments" / "results.json"
@@ -54,10 +54,9 @@ def main(names: tuple[str, ...], work: Path, jobs: int | None, fresh: bool, quic
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
     wanted = [one for one in table.experiments if not names or one.name in names]
-    try:
-        studies, places = run_all(table, wanted, work, jobs or min(4, len(os.sched_getaffinity(0))))
-    except CommandFailed as error:
-        raise click.ClickException(str(error)) from error
+    studies, places, failures = run_all(table, wanted, work, jobs or min(4, len(os.sched_getaffinity(0))))
+    if failures:
+        raise click.ClickException("\n\n".join(failures))
     missing = [
         one.name
         for one in table.experiments
@@ -75,30 +74,44 @@ def main(names: tuple[str, ...], work: Path, jobs: int | None, fresh: bool, quic
 
 def run_all(
     table: Table, wanted: list[Experiment], work: Path, jobs: int
-) -> tuple[dict[str, StudyPlace], dict[str, ExperimentPlace]]:
+) -> tuple[dict[str, StudyPlace], dict[str, ExperimentPlace], list[str]]:
     """Make the studies of some experiments, and run those that are not finished, ``jobs`` at a time.
 
     Returns
     -------
     studies, places
         By name: the studies that are there, and the place of every experiment of the table.
+    failures
+        What went wrong; one experiment that fails does not keep others from being run.
     """
     (work / "runs").mkdir(parents=True, exist_ok=True)
     places = {one.name: ExperimentPlace(work / "runs", one) for one in table.experiments}
-    specs = {spec.name: spec for spec in map(table.study_of, wanted)}
+    needed = {spec.name: spec for spec in map(table.study_of, wanted)}
+    failures: list[str] = []
+
+    def study(spec: StudySpec) -> None:
+        try:
+            make_study(spec, work / spec.name)
+        except CommandFailed as error:
+            failures.append(str(error))
 
     def experiment(one: Experiment) -> None:
-        done = run_experiment(places[one.name], studies[table.study_of(one).name])
-        click.echo(f"{one.name}: {'done' if done else 'was finished'}")
+        spec = table.study_of(one)
+        place = find_study(spec, work / spec.name)
+        if place is None:
+            return  # its failure is among the others
+        try:
+            done = run_experiment(places[one.name], place)
+        except CommandFailed as error:
+            failures.append(str(error))
+        else:
+            click.echo(f"{one.name}: {'done' if done else 'was finished'}")
 
     with ThreadPoolExecutor(jobs) as pool:
-        made = pool.map(lambda spec: make_study(spec, work / spec.name), specs.values())
-        studies = dict(zip(specs, made, strict=True))
+        list(pool.map(study, needed.values()))
         list(pool.map(experiment, wanted))
-    others = {
-        spec.name: find_study(spec, work / spec.name) for spec in table.studies if spec.name not in studies
-    }
-    return studies | {name: place for name, place in others.items() if place}, places
+    found = {spec.name: find_study(spec, work / spec.name) for spec in table.studies}
+    return {name: place for name, place in found.items() if place}, places, failures
 
 
 if __name__ == "__main__":

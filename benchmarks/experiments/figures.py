@@ -86,8 +86,8 @@ def overview(results: Mapping[str, Any]) -> Figure:
     for label, (_, row, _) in zip(axes[0].get_yticklabels(), rows, strict=True):
         label.set_fontweight("normal" if row else "bold")
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    # The second panel has all kinds of lines, the limit among them.
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import norm
 
-from benchmarks.experiments.__main__ import RESULTS, main
+from benchmarks.experiments.__main__ import RESULTS, main, run_all
 from benchmarks.experiments.commands import CommandFailed, run_commands
 from benchmarks.experiments.figures import figure_name
 from benchmarks.experiments.page import PAGE, render
@@ -88,6 +88,17 @@ def test_other_data_or_recipe_make_a_run_stale(work: Path) -> None:
 def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match=r"msicube info .*nowhere[\s\S]*ended with [12]"):
         run_commands([f"info {tmp_path}/nowhere"], tmp_path / "log.txt")
+
+
+def test_an_experiment_that_fails_leaves_the_others(work: Path) -> None:
+    good = QUICK.experiments[0]
+    bad = replace(good, name="bad", settings=(*good.settings, "data.label=colour"))
+    table = replace(QUICK, experiments=(bad, good))
+    studies, places, failures = run_all(table, [bad, good], work, 1)
+    (failure,) = failures
+    assert "no column 'colour'" in failure
+    assert not places["bad"].is_finished(studies["breast"])
+    assert places["binary"].is_finished(studies["breast"])
 
 
 @pytest.mark.parametrize("table", [FULL, QUICK], ids=["full", "quick"])
