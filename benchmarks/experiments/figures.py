@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OVERVIEW = "overview"
-#: Of a copy, in pixels and colours: enough for a page, a few ten kB in the repository.
-COPY_WIDTH, COPY_COLOURS = 1100, 128
+#: Of a copy, in pixels: enough for a page.
+COPY_WIDTH = 1000
 _PANELS = (
     ("samples", "roc_auc", "ROC AUC by sample"),
     ("slides", "roc_auc", "ROC AUC by slide"),
@@ -69,7 +69,8 @@ def _shrink(source: Path, target: Path) -> None:
     if picture.width > COPY_WIDTH:
         height = round(picture.height * COPY_WIDTH / picture.width)
         picture = picture.resize((COPY_WIDTH, height), Image.Resampling.LANCZOS)
-    picture.quantize(COPY_COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    # All colours are kept: fewer would make the file half as large, and a colour bar or a pale ground wrong.
+    picture.save(target, optimize=True)
 
 
 @styled
