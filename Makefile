@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: help install demo test lint docs bench clean
+.PHONY: help install demo test lint docs bench experiments clean
 
 help:
 	@echo "make demo    simulate, convert, preprocess, train and report on a small study (a few minutes)"
 	@echo "make test    linters, types, layer contracts and tests"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make bench   time conversion, fits and streams, and print the ratios"
-	@echo "make clean   remove what demo, docs and bench made"
+	@echo "make experiments   train on simulated studies, and write docs/experiments.md (most of an hour)"
+	@echo "make clean   remove what demo, docs, bench and experiments made, but for their pages"
 
 install: $(STAMP)
 
@@ -46,5 +47,8 @@ docs: install
 bench: install
 	@$(BIN)/python -m benchmarks
 
+experiments: install
+	@$(BIN)/python -m benchmarks.experiments
+
 clean:
-	rm -rf $(DEMO) docs/_build docs/api/generated benchmarks/results
+	rm -rf $(DEMO) docs/_build docs/api/generated benchmarks/results build/experiments
