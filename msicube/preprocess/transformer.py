@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from importlib import import_module
@@ -26,7 +27,7 @@ from msicube.preprocess.inverse import Inverse
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.sources import Source
 from msicube.preprocess.studies import StudySource, chosen_slides, study_where
-from msicube.scheduling import SchedulerLike
+from msicube.scheduling import SchedulerLike, shared
 from msicube.store import Study
 
 if TYPE_CHECKING:
@@ -128,7 +129,11 @@ class Transformer(TransformerMixin, BaseEstimator):
     ) -> Self:
         """Learn from a source of spectra: what ``fit`` does with the source that it makes of its arguments."""
         steps = self._new_steps()
-        fit = fit_steps(steps, source, cache=cache, scheduler=scheduler, workers=workers, progress=progress)
+        # One pool of processes, or one connection, for all passes. Dask keeps its threads from fit to fit, and with
+        # them the memory that the allocator holds for each.
+        held = nullcontext(scheduler) if scheduler == "threads" else shared(scheduler, workers)
+        with held as own:
+            fit = fit_steps(steps, source, cache=cache, scheduler=own, workers=workers, progress=progress)
         self._finish(steps, fit)
         return self
 
