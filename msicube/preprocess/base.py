@@ -42,6 +42,8 @@ class Step(Transformer):
     linear: ClassVar[bool] = False
     #: The map treats every value by itself, so that channels may be chosen before it as well as after it.
     elementwise: ClassVar[bool] = False
+    #: As the first step, it brings spectra of any axis onto one, each slide from its own; see ``on_axis``.
+    takes_any_axis: ClassVar[bool] = False
     #: Why the step takes no part in a fit that it shares with others; empty where it does.
     alone: ClassVar[str] = ""
     #: Learned arrays and their dimensions, which is what is saved.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from msicube.errors import UsageError
+from msicube.errors import AxisMismatch, UsageError
 from msicube.preprocess.affine import Affine
+from msicube.preprocess.channels import Channels, same_axis
 
 #: Bytes of a block, in float64, on its way through the steps: what stays in the cache of a core is twice as fast.
 BLOCK_BYTES = 4 * 2**20
@@ -67,6 +68,16 @@ class Chain:
         stages = tuple(stage.for_slide(slide) for stage in self.stages)
         same = all(own is stage for own, stage in zip(stages, self.stages, strict=True))
         return self if same else replace(self, stages=stages)
+
+    @property
+    def takes_any_axis(self) -> bool:
+        """Whether it begins with a step that brings spectra of any axis onto one."""
+        return bool(self.stages) and getattr(self.stages[0], "takes_any_axis", False)
+
+    def on_axis(self, channels: Channels) -> Chain:
+        """Return the chain for spectra on another axis than those of the fit; its first step takes any."""
+        first = self.stages[0].on_axis(channels)  # type: ignore[attr-defined]
+        return replace(self, n_in=channels.n, stages=(first, *self.stages[1:]))
 
     def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
         """Map a block ``(n, n_in)`` to ``(n, n_out)`` and leave it unchanged."""
@@ -128,6 +139,26 @@ class Beside:
     def for_slide(self, slide: str) -> Beside:
         """Return the stage of one slide."""
         return Beside(tuple(chain.for_slide(slide) for chain in self.chains))
+
+
+def axis_of_its_own(chain: Chain, fitted: Channels, found: Channels, *, where: str) -> Channels | None:
+    """Return the axis to give to ``chain.on_axis`` for some spectra; None where they lie on that of the fit.
+
+    Raises
+    ------
+    AxisMismatch
+        They lie on another, and the chain cannot take them.
+    UsageError
+        They have another number of channels.
+    """
+    if not (chain.takes_any_axis and fitted.on_axis and found.on_axis) or same_axis(fitted, found):
+        fitted.require(found, where=where)
+        return None
+    try:
+        chain.on_axis(found)
+    except UsageError as error:
+        raise AxisMismatch(f"{where}: {error}") from error
+    return found
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

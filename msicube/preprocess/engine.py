@@ -170,6 +170,8 @@ def _graph(
             roots.append(key)
             continue
         own, own_key = chain.for_slide(slide.name), chain_key
+        if slide.channels is not None:
+            own = own.on_axis(slide.channels)
         if own is not chain:
             own_key = f"chain-{name}"
             graph[own_key] = own

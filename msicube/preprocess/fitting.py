@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from msicube.errors import NoFiniteSpectrum, UsageError
+from msicube.errors import AxisMismatch, NoFiniteSpectrum, UsageError
 from msicube.preprocess.affine import Affine
 from msicube.preprocess.chain import Chain, chain_of
 from msicube.preprocess.channels import Channels
@@ -206,6 +206,11 @@ def _check(steps: Sequence[Step], source: Source) -> list[Any]:
         if step.alone:
             raise UsageError(step.alone)
         channels = None if channels is None else step.foresee(channels)
+    for slide, axis in source.axes.items():
+        try:
+            steps[0].foresee(axis)
+        except UsageError as error:
+            raise AxisMismatch(f"slide {slide}: {error}") from error
     for step in steps:
         by = step.classes_by
         if by not in (None, SLIDE):

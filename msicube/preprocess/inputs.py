@@ -43,6 +43,7 @@ def source_of(
     slides: Iterable[str] | None = None,
     where: Where = None,
     allow_test: bool = False,
+    any_axis: bool = False,
 ) -> Source:
     """Return what to fit on.
 
@@ -58,6 +59,8 @@ def source_of(
     where
         Which spectra: a mask of a study by name or expression, a boolean variable of a dataset by name, or a boolean
         array of one value for each spectrum of an array or a dataset.
+    any_axis
+        Whether the slides of a study may lie on different axes.
     """
     if isinstance(X, Study):
         if y is not None:
@@ -66,7 +69,7 @@ def source_of(
                 'with by="label"'
             )
         names = chosen_slides(X, slides, allow_test=allow_test)
-        return StudySource.of(X, names, where=study_where(where))
+        return StudySource.of(X, names, where=study_where(where), any_axis=any_axis)
     if slides is not None or allow_test:
         raise UsageError(f"slides= and allow_test= are for studies, X is of type {type(X).__name__}")
     if is_dataset(X):
@@ -101,6 +104,11 @@ class ArraySource:
     def channels(self) -> Channels:
         """Columns, numbered."""
         return Channels.numbered("x", self.values.shape[1])
+
+    @property
+    def axes(self) -> dict[str, Channels]:
+        """None."""
+        return {}
 
     @property
     def slides(self) -> list[str]:
@@ -167,6 +175,11 @@ class DatasetSource:
     labels: NDArray[Any] | None
     where: str | None = None
     dataset: xr.Dataset | None = None
+
+    @property
+    def axes(self) -> dict[str, Channels]:
+        """None."""
+        return {}
 
     @property
     def slides(self) -> list[str]:

@@ -193,7 +193,7 @@ def _entries(source: StudySource, chain: Chain, request: Request) -> dict[str, s
     entries = {}
     for slide in source.slides:
         # What other slides' numbers a step holds is no matter of this slide.
-        its_chain = chain.for_slide(slide)
+        its_chain = source.own_chain(chain, slide)
         key = (same if its_chain is chain else _described(its_chain, request)).copy()
         own = [source.digests[slide], source.mask_digests.get(slide), labels.get(slide)]
         key.update(json.dumps(own).encode())

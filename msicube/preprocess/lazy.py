@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.preprocess._blas import one_blas_thread
-from msicube.preprocess.chain import Chain, working_dtype
+from msicube.preprocess.chain import Chain, axis_of_its_own, working_dtype
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.datasets import (
     VARIABLE,
@@ -96,6 +96,11 @@ class Mapped:
         chain = self.chain.for_slide(slide)
         return self if chain is self.chain else replace(self, chain=chain)
 
+    def on(self, channels: Channels, *, where: str) -> Mapped:
+        """Return the map of spectra on an axis, which is that of the fit unless the first step takes any."""
+        own = axis_of_its_own(self.chain, self.channels_in, channels, where=where)
+        return self if own is None else replace(self, chain=self.chain.on_axis(own))
+
     @cached_property
     def node(self) -> Any:
         """The chain as one node of a Dask graph, shared by all slides and not a part of every task."""
@@ -146,9 +151,8 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
         import dask.array as da
         from dask.delayed import delayed
 
-        mapped = self._mapped.for_slide(slide)
         dataset = self.study[slide]
-        mapped.channels_in.require(dataset_channels(dataset), where=f"slide {slide}")
+        mapped = self._mapped.for_slide(slide).on(dataset_channels(dataset), where=f"slide {slide}")
         cube = self.study.cube(slide, VARIABLE)
         mask = delayed(read_mask, pure=False)(self.study.location, slide, self.where)
         inside = None if self.where is None else da.from_delayed(mask, cube.shape[:2], dtype=bool)
@@ -173,7 +177,7 @@ def transform_any(X: Any, mapped: Mapped, where: Where = None) -> Any:
         # Beside the bits, which do not depend on the processors then: threads that share a narrow product mostly wait.
         with one_blas_thread():
             return _transform_array(as_spectra(X), mapped, where)
-    mapped.channels_in.require(dataset_channels(X), where="the dataset")
+    mapped = mapped.on(dataset_channels(X), where="the dataset")
     inside = None if where is None else dataset_where(X, where)
     if inside is not None and "acquired" in X:
         inside = inside & X["acquired"].transpose("y", "x").data

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from msicube.errors import UnknownSlide, UsageError
 from msicube.preprocess._blas import one_blas_thread
-from msicube.preprocess.chain import Chain
+from msicube.preprocess.chain import Chain, axis_of_its_own
+from msicube.preprocess.channels import Channels
 from msicube.preprocess.datasets import VARIABLE
 from msicube.preprocess.emsc_details import RESIDUALS, details_chain
 from msicube.preprocess.engine import Progress
@@ -108,15 +109,17 @@ def apply(
         fingerprint = pipeline.fingerprint()
         chain, variables = _variables(pipeline, name, coefficients, residuals)
         todo: dict[str, list[_Variable]] = {}
+        axes: dict[str, Channels | None] = {}
         for slide in wanted:
             made_by = _made_by(opened, slide, fingerprint, where)
-            own = [one.of_slide(made_by) for one in variables]
-            missing = [one for one in own if not _is_done(opened, slide, one, overwrite)]
+            wanted_here = [one.of_slide(made_by) for one in variables]
+            missing = [one for one in wanted_here if not _is_done(opened, slide, one, overwrite)]
             if missing:
                 todo[slide] = missing
-                pipeline.channels_in.require(study_channels(opened, slide), where=f"slide {slide}")
-                chain.for_slide(slide)
-        writing = _Writing(opened, where, todo, progress)
+                own = chain.for_slide(slide)
+                found = study_channels(opened, slide)
+                axes[slide] = axis_of_its_own(own, pipeline.channels_in, found, where=f"slide {slide}")
+        writing = _Writing(opened, where, todo, axes, progress)
         with writing, one_blas_thread():
             for tiles in _batches(list(todo), writing):
                 run_tasks(
@@ -195,6 +198,7 @@ class _Tile:
     writers: Sequence[tuple[slice, CubeWriter]]
     read_mask: Callable[[], NDArray[np.bool_]]
     window: Window
+    channels: Channels | None
 
 
 class _Writing:
@@ -205,11 +209,13 @@ class _Writing:
         study: Study,
         where: str | None,
         todo: Mapping[str, Sequence[_Variable]],
+        axes: Mapping[str, Channels | None],
         progress: Progress | None,
     ) -> None:
         self.study = study
         self.where = where
         self.todo = todo
+        self.axes = axes
         self.progress = progress
         self.drafts: dict[str, ExitStack] = {}
         self.totals: Counter[str] = Counter()
@@ -232,7 +238,7 @@ class _Writing:
             )
             writers.append((variable.columns, drafts.enter_context(draft)))
         mask = partial(read_mask, self.study.location, slide, self.where)
-        tiles = [_Tile(cube, writers, mask, window) for window in cube.tiles()]
+        tiles = [_Tile(cube, writers, mask, window, self.axes[slide]) for window in cube.tiles()]
         self.totals[slide] = len(tiles)
         return tiles
 
@@ -267,6 +273,8 @@ def _batches(slides: Sequence[str], writing: _Writing) -> Iterator[list[_Tile]]:
 def _apply_tile(chain: Chain, tile: _Tile) -> str:
     """Read, map and store one tile; returns the name of its slide."""
     chain = chain.for_slide(tile.cube.slide)
+    if tile.channels is not None:
+        chain = chain.on_axis(tile.channels)
     window = tile.window
     mask = tile.read_mask()[window.slices]
     features = np.zeros((*window.shape, chain.n_out), np.float32)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 
 from msicube.errors import UsageError
 from msicube.preprocess.base import Step
@@ -15,6 +16,8 @@ from msicube.preprocess.moments import FloatArray
 
 class Resample(Step):
     """Interpolate each spectrum at the positions of another axis.
+
+    As the first step it takes slides on different axes, each from its own, so that what follows can be fitted on all.
 
     Parameters
     ----------
@@ -40,6 +43,7 @@ class Resample(Step):
     C. de Boor, A Practical Guide to Splines (1978), chapter IV.
     """
 
+    takes_any_axis = True
     learned_arrays: ClassVar = {"axis_": ("resampled",)}
 
     axis_: FloatArray
@@ -82,6 +86,20 @@ class Resample(Step):
             raise UsageError(
                 "two channels lie at one position of the axis, between which nothing can be interpolated"
             )
+
+    def on_axis(self, channels: Channels) -> Resample:
+        """Return this step for spectra on another axis, brought onto the same new one.
+
+        Raises
+        ------
+        UsageError
+            The new positions do not lie within that axis.
+        """
+        step: Resample = clone(self)
+        step.foresee(channels)
+        step.prepare(channels)
+        step.seal()
+        return step
 
     def kernel(
         self, block: NDArray[Any], out: NDArray[Any] | None = None, tally: NDArray[np.int64] | None = None

@@ -97,6 +97,8 @@ class SlidePieces:
         For each piece the key in ``graph`` whose result is the piece's array; None where the pieces have cubes.
     graph
         The Dask graph that makes the chunks.
+    channels
+        Of its spectra, where they lie on another axis than those of the source; None where they do not.
     """
 
     name: str
@@ -104,6 +106,7 @@ class SlidePieces:
     read_mask: Callable[[], NDArray[np.bool_]] | None = None
     chunks: Sequence[Hashable] | None = None
     graph: Mapping[Any, Any] | None = None
+    channels: Channels | None = None
 
 
 class Source(Protocol):
@@ -112,6 +115,10 @@ class Source(Protocol):
     @property
     def channels(self) -> Channels:
         """Of the spectra."""
+
+    @property
+    def axes(self) -> Mapping[str, Channels]:
+        """The axes of the slides that lie on another than ``channels``; only where the first step takes any axis."""
 
     @property
     def slides(self) -> list[str]:

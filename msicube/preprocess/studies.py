@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from msicube.errors import AxisMismatch, LeakageError, UnknownSlide, UsageError
+from msicube.preprocess.chain import Chain
 from msicube.preprocess.channels import Channels, describe, same_axis
 from msicube.preprocess.datasets import VARIABLE, Where
 from msicube.preprocess.request import SLIDE
@@ -35,19 +36,24 @@ class StudySource:
     slides
         Names.
     channels
-        The spectral axis that they share.
+        The spectral axis that they share; that of the first of them where they do not.
     where
         Which of their pixels, as a name or an expression.
+    axes
+        The axes of the slides that lie on another.
     """
 
     study: Study
     slides: list[str]
     channels: Channels
     where: str | None = None
+    axes: Mapping[str, Channels] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, study: Study, slides: list[str], *, where: str | None = None) -> StudySource:
-        """Check that the slides share one axis.
+    def of(
+        cls, study: Study, slides: list[str], *, where: str | None = None, any_axis: bool = False
+    ) -> StudySource:
+        """Check that the slides share one axis, unless they need not.
 
         Raises
         ------
@@ -57,14 +63,25 @@ class StudySource:
         first = study_channels(study, slides[0])
         # Equal bytes are equal axes: nothing needs to be decoded for a thousand slides.
         stored = spread(partial(_stored_axis, study), slides, remote=study.location.local is None)
+        known, axes = {stored[0]: first}, {}
         for slide, data in zip(slides, stored, strict=True):
-            other = first if data == stored[0] else study_channels(study, slide)
-            if not same_axis(first, other):
+            if data not in known:
+                known[data] = study_channels(study, slide)
+            if same_axis(first, other := known[data]):
+                continue
+            if not any_axis:
                 raise AxisMismatch(
                     f"slides {slides[0]} ({describe(first)}) and {slide} ({describe(other)}) lie on different axes: "
-                    f"convert the study onto one axis, or fit on slides that share one"
+                    f"begin the pipeline with Resample(axis), which brings each slide from its own axis onto a stated "
+                    f"one, convert the study onto one axis, or fit on slides that share one"
                 )
-        return cls(study, slides, first, where)
+            axes[slide] = other
+        return cls(study, slides, first, where, axes)
+
+    def own_chain(self, chain: Chain, slide: str) -> Chain:
+        """Return the chain of a slide, on its own axis."""
+        own = chain.for_slide(slide)
+        return own.on_axis(self.axes[slide]) if slide in self.axes else own
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -94,7 +111,7 @@ class StudySource:
         for slide, cube in zip(self.slides, cubes, strict=True):
             pieces = [Piece(tile, cube, labels.get(slide)) for tile in cube.tiles()]
             mask = partial(read_mask, self.study.location, slide, self.where)
-            yield SlidePieces(slide, pieces, read_mask=mask)
+            yield SlidePieces(slide, pieces, read_mask=mask, channels=self.axes.get(slide))
 
     def _spread(self, function: Callable[[str], Result]) -> list[Result]:
         return spread(function, self.slides, remote=self.study.location.local is None)

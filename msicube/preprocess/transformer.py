@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from copy import copy
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +17,7 @@ from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 
 from msicube import errors
 from msicube.preprocess.by_slide import learn_slides, unknown_slides
-from msicube.preprocess.chain import Chain
+from msicube.preprocess.chain import Chain, axis_of_its_own
 from msicube.preprocess.channels import Channels
 from msicube.preprocess.datasets import Where
 from msicube.preprocess.engine import Progress
@@ -24,8 +26,8 @@ from msicube.preprocess.inputs import source_of
 from msicube.preprocess.inverse import Inverse
 from msicube.preprocess.lazy import Mapped, transform_any
 from msicube.preprocess.sources import Source
-from msicube.preprocess.studies import chosen_slides, study_where
-from msicube.scheduling import SchedulerLike
+from msicube.preprocess.studies import StudySource, chosen_slides, study_where
+from msicube.scheduling import SchedulerLike, shared
 from msicube.store import Study
 
 if TYPE_CHECKING:
@@ -111,7 +113,9 @@ class Transformer(TransformerMixin, BaseEstimator):
         UsageError
             A parameter that does not fit the data, a missing label or mask, or no finite spectrum.
         """
-        source = source_of(X, y, slides=slides, where=where, allow_test=allow_test)
+        first = next(iter(self._steps()), None)
+        any_axis = getattr(first, "takes_any_axis", False)
+        source = source_of(X, y, slides=slides, where=where, allow_test=allow_test, any_axis=any_axis)
         return self.fit_source(source, cache=cache, scheduler=scheduler, workers=workers, progress=progress)
 
     def fit_source(
@@ -125,7 +129,11 @@ class Transformer(TransformerMixin, BaseEstimator):
     ) -> Self:
         """Learn from a source of spectra: what ``fit`` does with the source that it makes of its arguments."""
         steps = self._new_steps()
-        fit = fit_steps(steps, source, cache=cache, scheduler=scheduler, workers=workers, progress=progress)
+        # One pool of processes, or one connection, for all passes. Dask keeps its threads from fit to fit, and with
+        # them the memory that the allocator holds for each.
+        held = nullcontext(scheduler) if scheduler == "threads" else shared(scheduler, workers)
+        with held as own:
+            fit = fit_steps(steps, source, cache=cache, scheduler=own, workers=workers, progress=progress)
         self._finish(steps, fit)
         return self
 
@@ -219,8 +227,13 @@ class Transformer(TransformerMixin, BaseEstimator):
         if unknown:
             remembered = getattr(self, "where_", None) if getattr(self, "slides_", []) else None
             inside = study_where(remembered if where is None else where)
-            source = source_of(study, slides=unknown, where=inside, allow_test=True)
-            self.channels_in.require(source.channels, where=f"slide {unknown[0]}")
+            source = StudySource.of(study, unknown, where=inside, any_axis=self.chain.takes_any_axis)
+            axes: dict[str, Channels] = {}
+            for slide in unknown:
+                found = source.axes.get(slide, source.channels)
+                own = axis_of_its_own(self.chain, self.channels_in, found, where=f"slide {slide}")
+                axes |= {} if own is None else {slide: own}
+            source = replace(source, channels=self.channels_in, axes=axes)
             learn_slides(steps, source, scheduler=scheduler, workers=workers, progress=progress)
             self._replace_steps(steps)
         return self

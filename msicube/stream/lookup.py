@@ -50,7 +50,7 @@ def select(study: Study, source: Source) -> Selection:
     names = known_slides(study, source.slides)
     cubes = tuple(study.cube(name, source.variable) for name in names)
     _check_axes(study, names, cubes)
-    _check_pipeline(source.pipeline, cubes[0])
+    _check_pipeline(source.pipeline, cubes[0], study)
     classes, codes = slide_codes(study, names, source.labels)
     masks = tuple(PackedMask.of(study.mask(name, source.where)) for name in names)
     pixel_labels = source.pixel_labels and tuple(
@@ -165,7 +165,7 @@ def _check_axes(study: Study, slides: Sequence[str], cubes: Sequence[CubeArray])
         if cube.shape[2] != first.shape[2]:
             raise AxisMismatch(
                 f"slide {slide} has {cube.shape[2]} channels and {slides[0]} has {first.shape[2]}: stream slides of "
-                f"one axis, or convert them again with a shared one"
+                f"one axis, or what apply has stored of them (variable=)"
             )
     if first.variable != "intensity":
         return
@@ -174,16 +174,24 @@ def _check_axes(study: Study, slides: Sequence[str], cubes: Sequence[CubeArray])
         if not np.array_equal(study.axis(slide), axis):
             raise AxisMismatch(
                 f"slides {slides[0]} and {slide} lie on different spectral axes of {len(axis)} channels: stream slides "
-                f"of one axis, or convert them again with a shared one"
+                f"of one axis, or what apply has stored of them (variable=)"
             )
 
 
-def _check_pipeline(pipeline: Fitted | None, cube: CubeArray) -> None:
-    if pipeline is not None and pipeline.chain.n_in != cube.shape[2]:
+def _check_pipeline(pipeline: Fitted | None, cube: CubeArray, study: Study | None = None) -> None:
+    """Check that the spectra lie on the axis of the fit; of a pool, which has none of its own, their number."""
+    from msicube.preprocess.studies import study_channels
+
+    if pipeline is None:
+        return
+    if pipeline.chain.n_in != cube.shape[2]:
         raise AxisMismatch(
             f"{cube.variable} of slide {cube.slide} has {cube.shape[2]} channels, the pipeline was fitted on "
             f"{pipeline.chain.n_in}: stream spectra on the axis of the fit"
         )
+    channels = getattr(pipeline, "channels_in", None)
+    if channels is not None and study is not None and cube.variable == "intensity":
+        channels.require(study_channels(study, cube.slide), where=f"slide {cube.slide}")
 
 
 def _integers(study: Study, slide: str, variable: str) -> NDArray[Any]:

@@ -16,7 +16,7 @@ from msicube.tiling import plan_tiles
 
 #: Two workers, each with a strip of 16 MiB, blocks of it in float64 and a sample; the masks of a slide; and what the
 #: allocator keeps for its threads.
-BUDGET = 144 * 2**20
+BUDGET = 104 * 2**20
 
 MEASURE = """
 import sys
@@ -32,7 +32,8 @@ def run(study, what):
     if what == "fit":
         mc.TissueMask(band=None, max_iter=1).fit(study, workers=2)
     else:
-        mc.make_mask(study, mc.TICMask(threshold=30.0), name="tissue", workers=2)
+        # Two slides at a time, each fitted on by itself.
+        mc.make_mask(study, mc.TICMask(), name="tissue", per_slide=True, workers=2)
 
 def main(path, small, what):
     run(mc.open_study(small), what)
@@ -73,8 +74,8 @@ def build(path: Path, edge: int, n_channels: int, n_slides: int) -> int:
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A study of more than ten budgets, and a small one to warm up with."""
     folder = tmp_path_factory.mktemp("masks")
-    assert build(folder / "large.zarr", 1152, 36, 8) > 10 * BUDGET
-    build(folder / "small.zarr", 64, 36, 2)
+    assert build(folder / "large.zarr", 416, 288, 6) > 10 * BUDGET
+    build(folder / "small.zarr", 64, 288, 2)
     (folder / "measure.py").write_text(MEASURE)
     return [str(folder / name) for name in ("measure.py", "large.zarr", "small.zarr")]
 

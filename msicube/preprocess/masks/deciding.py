@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from msicube.preprocess._blas import one_blas_thread
 from msicube.preprocess.chain import Chain
+from msicube.preprocess.channels import Channels
 from msicube.preprocess.datasets import VARIABLE
 from msicube.preprocess.engine import Progress
 from msicube.preprocess.masks.jobs import Job, MadeMask, Origin
@@ -26,7 +27,7 @@ BATCH_TILES = 256
 
 def decide_slides(
     job: Job,
-    slides: Sequence[str],
+    slides: Mapping[str, Channels | None],
     chain: Chain,
     origin: Origin,
     *,
@@ -41,7 +42,7 @@ def decide_slides(
     job
         What is to be made.
     slides
-        Names.
+        Names, each with the axis of its spectra where that is not the one of the fit.
     chain
         The fitted steps; of what comes out, the first column is the mask, and those behind it are the images.
     origin
@@ -80,11 +81,12 @@ class _Tile:
     chain: Chain
 
 
-def _batches(job: Job, slides: Sequence[str], chain: Chain) -> Iterator[list[_Tile]]:
+def _batches(job: Job, slides: Mapping[str, Channels | None], chain: Chain) -> Iterator[list[_Tile]]:
     tiles: list[_Tile] = []
-    for slide in slides:
+    for slide, channels in slides.items():
         cube = job.study.cube(slide, VARIABLE)
-        tiles += [_Tile(job.study.location, cube, window, job.where, chain) for window in cube.tiles()]
+        own = chain if channels is None else chain.on_axis(channels)
+        tiles += [_Tile(job.study.location, cube, window, job.where, own) for window in cube.tiles()]
         if len(tiles) >= BATCH_TILES:
             yield tiles
             tiles = []

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from msicube.errors import NoFiniteSpectrum, UnknownSlide, UsageError
+from msicube.preprocess.chain import axis_of_its_own
+from msicube.preprocess.channels import Channels
 from msicube.preprocess.engine import Progress
 from msicube.preprocess.masks.base import Mask
 from msicube.preprocess.masks.coverage import CoverageMask
@@ -160,7 +162,8 @@ def _fitted(
 ) -> Pipeline:
     """Return a copy of a pipeline, fitted on chosen pixels of slides."""
     fitted: Pipeline = clone(pipeline)
-    return fitted.fit_source(StudySource.of(study, slides, where=where), **run)
+    any_axis = fitted.steps[0].takes_any_axis
+    return fitted.fit_source(StudySource.of(study, slides, where=where, any_axis=any_axis), **run)
 
 
 def _one_by_one(
@@ -234,14 +237,16 @@ def _all(
     """Make the masks of slides by a fitted pipeline, a few slides at a time."""
     made: dict[str, MadeMask] = {}
     todo: list[str] = []
+    axes: dict[str, Channels | None] = {}
     for slide in slides:
-        pipeline.channels_in.require(study_channels(job.study, slide), where=f"slide {slide}")
+        found = study_channels(job.study, slide)
+        axes[slide] = axis_of_its_own(pipeline.chain, pipeline.channels_in, found, where=f"slide {slide}")
         present = job.present(slide, job.looked_at(slide), origin.identity)
         if present is None:
             todo.append(slide)
         else:
             made[slide] = present
-    return made | decide_slides(job, todo, pipeline.chain, origin, **run)
+    return made | decide_slides(job, {slide: axes[slide] for slide in todo}, pipeline.chain, origin, **run)
 
 
 def _tidy(
