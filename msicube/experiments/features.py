@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msicube.experiments.figures import Picture
+from msicube.experiments.masks import describe_masks, fit_masks, make_masks, warn_of_empty
 from msicube.experiments.pipelines import check_saved, is_materialised
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.relabelled import PatchDraw, RelabelledStudy, relabel
@@ -47,6 +48,8 @@ class Features:
         The variable of the slides that holds the features, or None where they are computed while streaming.
     origin
         Where the pipeline was found, as a sentence.
+    masks
+        The experiment's own, by name, fitted on the training slides alone.
     """
 
     recipe: Recipe
@@ -54,6 +57,7 @@ class Features:
     pipeline: Pipeline
     variable: str | None
     origin: str
+    masks: Mapping[str, Pipeline] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -79,12 +83,15 @@ class Features:
             "slides": self.pipeline.slides_,
             "n_passes": self.pipeline.n_passes_,
             "fingerprint": self.pipeline.fingerprint(),
+            "masks": describe_masks(self.masks, self.study.own_masks),
         }
 
     def save(self, path: Path) -> None:
-        """Save the pipeline under its name in a study of its own, without slides."""
+        """Save the pipeline and the experiment's own masks under their names in a study of its own, without slides."""
         create_study(Location.of(path), modality=self.study.modality)
         self.pipeline.save(path, name=self.recipe.pipeline.name)
+        for name, mask in self.masks.items():
+            mask.save(path, name=name)
 
     def stream(self, slides: Sequence[str], *, seed: int, training: bool) -> AnyStream:
         """Return a stream of samples: shuffled and balanced for training, each once for evaluation.
@@ -188,7 +195,7 @@ def prepare_features(
 
     A step that works by slide then learns of each held-out slide what that slide alone is transformed with. Where
     patches are split there are no other slides, and the pipeline sees all of their pixels. In cross-validation it is
-    always fitted here.
+    always fitted here. So are masks of the experiment's own, which then say of every slide what they hold.
 
     Parameters
     ----------
@@ -210,9 +217,15 @@ def prepare_features(
     if split.by_patch:
         draw = PatchDraw(recipe.patches.size if recipe.patches else 1, recipe.data.test_fraction, seed)
     own = relabel(study, split, recipe.data, labels, draw=draw)
+    work: dict[str, Any] = {"scheduler": scheduler, "progress": progress}
+    slides = list(dict.fromkeys([*split.train, *split.test]))
+    masks = fit_masks(recipe, own, split.train, **work)
+    if masks:
+        own = own.with_masks(make_masks(masks, study, slides, **work))
+        warn_of_empty(own, slides)
     name, where = recipe.pipeline.name, recipe.data.where or None
     fit_where = recipe.pipeline.where or where
-    if labels is None and recipe.data.split != "folds" and name in study.pipelines():
+    if labels is None and not masks and recipe.data.split != "folds" and name in study.pipelines():
         pipeline = Pipeline.load(study, name=name)
         check_saved(pipeline, recipe.pipeline, train=split.train, study=study, where=fit_where)
         if is_materialised(study, pipeline, name, [*split.train, *split.test], where=where):
@@ -223,7 +236,9 @@ def prepare_features(
             recipe, own, pipeline, None, f"Saved in the study as '{name}', computed while streaming."
         )
     pipeline = build_pipeline(recipe.pipeline)
-    pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
-    pipeline.add_slides(own, slides=split.test, scheduler=scheduler, progress=progress)
+    pipeline.fit(own, slides=split.train, where=fit_where, **work)
+    pipeline.add_slides(own, slides=split.test, **work)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
-    return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")
+    return Features(
+        recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.", masks
+    )
