@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from msicube.errors import UsageError
+from msicube.experiments.classical import fit_at_once, with_one_epoch
 from msicube.experiments.evaluation import evaluate
 from msicube.experiments.features import Features, prepare_features
 from msicube.experiments.illustration import draw_results, draw_study
@@ -34,7 +35,7 @@ from msicube.experiments.run import (
 from msicube.experiments.split import Split, resolve_split, shuffled_labels
 from msicube.experiments.summary import summarise
 from msicube.experiments.torch_settings import choose_device, torch_settings
-from msicube.models import build_model, find_model
+from msicube.models import FittedAtOnce, build_model, find_model
 from msicube.preprocess.recipes import build_pipeline
 from msicube.scheduling import SchedulerLike
 from msicube.store import Study, open_study
@@ -134,7 +135,7 @@ def train(
         Passed on; the folder is a usable run as of the last finished epoch.
     """
     report = progress or (lambda _: None)
-    recipe = _recipe(recipe, overrides)
+    recipe = with_one_epoch(_recipe(recipe, overrides))
     if recipe.data.split == "folds" and not recipe.data.fold:
         from msicube.experiments.folds import cross_validate
 
@@ -201,16 +202,17 @@ class _Session:
 
     def fit(self, seed: int) -> None:
         settings = self.recipe.train
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = self._optimizer()
         stream = self.features.stream(self.split.train, seed=seed, training=True)
         held_out = self.features.stream(self.split.test, seed=seed, training=False)
         try:
             for epoch in range(1, settings.epochs + 1):
                 started = time.perf_counter()
                 stream.set_epoch(epoch - 1)
-                entry: dict[str, Any] = {"epoch": epoch, "train": self._train(stream, optimizer, epoch)}
+                train = (
+                    self._train(stream, optimizer, epoch) if optimizer else self._fit_at_once(stream, seed)
+                )
+                entry: dict[str, Any] = {"epoch": epoch, "train": train}
                 entry |= {
                     "test": self._test(held_out, last=epoch == settings.epochs),
                     "seconds": time.perf_counter() - started,
@@ -227,11 +229,41 @@ class _Session:
                 self._save_weights()
             raise
 
+    def _optimizer(self) -> torch.optim.Optimizer | None:
+        """Return the optimiser; None for a model that is fitted at once."""
+        if isinstance(self.model, FittedAtOnce):
+            return None
+        settings = self.recipe.train
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+    def _fit_at_once(self, stream: Any, seed: int) -> dict[str, float]:
+        """Fit a model that is fitted at once on a sample of the epoch; return its loss and accuracy there."""
+        assert isinstance(self.model, FittedAtOnce)
+        steps, done = self.features.n_steps(stream, training=True), 0
+
+        def batches() -> Iterator[Any]:
+            nonlocal done
+            for batch in self.features.batches(stream, training=True):
+                yield batch
+                done += 1
+                self.report(TrainingEvent("train", done, steps, what="drawing spectra", epoch=1, epochs=1))
+
+        n_samples = min(stream.n_samples, steps * self.recipe.train.batch_size)
+        return fit_at_once(
+            self.model, batches(), self._targets(stream), n_samples=n_samples, seed=seed, device=self.device
+        )
+
+    def _targets(self, stream: Any) -> Tensor:
+        """Return the class of each slide that a training stream counts."""
+        names = self.labels or self.split.labels
+        return torch.tensor([self.split.classes.index(names[slide]) for slide in stream.slides])
+
     def _train(self, stream: Any, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
         """Train one epoch; return the running means of loss and accuracy."""
         self.model.train()
-        names = self.labels or self.split.labels
-        target_of = torch.tensor([self.split.classes.index(names[slide]) for slide in stream.slides])
+        target_of = self._targets(stream)
         steps = self.features.n_steps(stream, training=True)
         sums = np.zeros(3)
         for step, batch in enumerate(self.features.batches(stream, training=True), start=1):
