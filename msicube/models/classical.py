@@ -108,7 +108,7 @@ class FittedAtOnce(nn.Module):
         for name in self.learned:
             if prefix + name in state_dict:  # only a fit knows its shape
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class PLSDA(FittedAtOnce):
