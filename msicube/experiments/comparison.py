@@ -79,7 +79,7 @@ def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> Comparison:
     remarks += [
         f"{run.path.name} was tested on other patients than {first.path.name}: their difference has no interval."
         for run in others
-        if run not in paired
+        if run not in paired and "patch" not in (run.recipe.data.split, first.recipe.data.split)
     ]
     return Comparison([_row(run) for run in opened], _differences(first, paired), remarks)
 

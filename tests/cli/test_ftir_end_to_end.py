@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 import msicube as mc
 from msicube.cli.main import cli
-from msicube.experiments import Run, open_run
+from msicube.experiments import Run, open_run, parse_overrides
 
 #: A network that is small enough for a test, on few spectra.
 FEW = "--set data.folds=2 --set train.threads=1 --set spectra.test_limit=2000"
@@ -26,6 +27,19 @@ def msicube(line: str) -> str:
     done = CliRunner().invoke(cli, line.split(), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
+
+
+def quick(folder: Path, out: str, line: str, *, shuffle_labels: bool = False, **changes: Any) -> Run:
+    """Train as the command does, without figures."""
+    overrides = changes | parse_overrides(line.replace("--set ", "").split())
+    return mc.train(
+        "breast-ftir-binary",
+        folder / "study.zarr",
+        folder / out,
+        overrides=overrides,
+        shuffle_labels=shuffle_labels,
+        figures=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +57,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def binary(folder: Path) -> Run:
-    msicube(f"train breast-ftir-binary {folder}/study.zarr --out {folder}/binary {SMALL}")
-    return open_run(folder / "binary")
+    return quick(folder, "binary", SMALL)
 
 
 @pytest.fixture(scope="module")
 def plsda(folder: Path) -> Run:
-    """The same folds, by another classifier: one option."""
-    msicube(f"train breast-ftir-binary {folder}/study.zarr --out {folder}/plsda --model plsda {FEW}")
-    return open_run(folder / "plsda")
+    """The same folds, by another classifier: one line."""
+    return quick(folder, "plsda", FEW, model={"name": "plsda"})
 
 
 def test_everything_that_is_learned_is_learned_from_training_slides(binary: Run, folder: Path) -> None:
@@ -91,11 +103,7 @@ def test_held_out_patients_are_told_apart_and_not_by_chance(binary: Run, folder:
     found = binary.summary["samples"]
     assert found["metrics"]["accuracy"] > found["chance"] + 0.2
     assert binary.summary["slides"]["metrics"]["roc_auc"] > 0.9
-    msicube(
-        f"train breast-ftir-binary {folder}/study.zarr --out {folder}/shuffled --shuffle-labels {SMALL} "
-        "--set data.fold=1"
-    )
-    control = open_run(folder / "shuffled").summary["samples"]
+    control = quick(folder, "shuffled", f"{SMALL} --set data.fold=1", shuffle_labels=True).summary["samples"]
     true = binary.folds[0].summary["samples"]
     assert control["metrics"]["accuracy"] < control["chance"] + 0.15
     assert control["metrics"]["accuracy"] < true["metrics"]["accuracy"] - 0.15
@@ -110,8 +118,13 @@ def test_another_classifier_is_one_option_and_is_compared_patient_by_patient(
     ]
     assert patients[0] == patients[1]
     (entry,) = plsda.folds[0].metrics
-    # Of two folds one trains on what the other holds out; the smaller class is drawn as often as the larger.
-    assert entry["train"]["n_spectra"] == 2 * plsda.folds[1].predictions["label"].value_counts().max()
+    # Balanced: as many of the larger class as there are of the smaller.
+    info, left = plsda.folds[0].info, {"adjacent": 0, "cancer": 0}
+    study = mc.open_study(folder / "study.zarr")
+    for row in info["split"]["train"]:
+        held = info["pipeline"]["masks"]["outlier"]["held"][row["slide"]]
+        left[row["label"]] += study.mask(row["slide"], "tissue").sum() - held
+    assert entry["train"]["n_spectra"] == 2 * min(left.values())
     assert plsda.recipe.train.epochs == 1
     assert plsda.summary["slides"]["metrics"]["roc_auc"] > 0.9
     found = json.loads(msicube(f"compare {binary.path} {plsda.path} --json"))
