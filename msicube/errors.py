@@ -29,7 +29,8 @@
 Every message says what was found, what was expected and what to do. The command line prints it as one line and
 exits with 1; :class:`UsageError` exits with 2 where it concerns the command's own arguments.
 
-Results that stand but need a look come with a warning of a class of its own, :class:`UnsupportedTermWarning` of EMSC.
+Results that stand but need a look come with a warning of a class of its own: :class:`UnsupportedTermWarning` of EMSC,
+:class:`EmptySlideWarning` of an experiment.
 """
 
 from __future__ import annotations
@@ -132,3 +133,7 @@ class MissingDependency(MSICubeError, ImportError):
 
 class UnsupportedTermWarning(UserWarning):
     """A column of an EMSC model has no support under the weights and was left out; the message names it."""
+
+
+class EmptySlideWarning(UserWarning):
+    """The masks of an experiment leave nothing of a slide, which drops out of its results; the message names it."""

@@ -28,6 +28,7 @@ def _band(n_channels: int) -> list[float]:
 ARGUMENTS: dict[type[Step], Callable[[int], dict[str, Any]]] = {
     mp.ALSBaseline: lambda n: {"lam": 10.0},
     mp.BandMask: lambda n: {"band": None},
+    mp.Blank: lambda n: {"ranges": [(0.0, n - 2.0)]},
     mp.Crop: lambda n: {"lower": 0.0, "upper": n - 2.0},
     mp.DeadPixelMask: lambda n: {"n_mads": 3.0},
     mp.EMSC: lambda n: {"degree": 0},

@@ -25,7 +25,10 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "tissue": ("TissueMask", {"band": "band", "seed": "seed"}),
     "paraffin": ("ParaffinMask", {"band": "band", "seed": "seed"}),
     "tic": ("TICMask", {"threshold": "threshold", "log": "log"}),
-    "outliers": ("OutlierMask", {"components": "n_components", "alpha": "alpha", "rule": "rule"}),
+    "outliers": (
+        "OutlierMask",
+        {"components": "n_components", "alpha": "alpha", "rule": "rule", "margin": "margin"},
+    ),
     "dead": ("DeadPixelMask", {"limits": "limits", "mads": "n_mads"}),
     "coverage": (
         "CoverageMask",
@@ -78,6 +81,9 @@ class _Threshold(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="outliers: what each limit gives up.  [default: 0.01]",
 )
 @click.option("--rule", type=click.Choice(["either", "t2", "q"]), help="outliers: which limit counts.")
+@click.option(
+    "--margin", type=click.FloatRange(0, min_open=True), help="outliers: factor on both limits.  [default: 1]"
+)
 @click.option("--limits", nargs=2, type=float, metavar="LOW HIGH", help="dead: values that a pixel may have.")
 @click.option(
     "--mads",

@@ -159,9 +159,10 @@ class _TrainingProgress:
             self._bars.update(self._task, description=stage, completed=event.done, total=event.total)
         if event.stage == "epoch":
             train, test = event.metrics["train"], event.metrics["test"]
+            sample = f" on {train['n_spectra']} spectra" if "n_spectra" in train else ""
             self._say(
                 f"{fold}epoch {event.epoch}/{event.epochs}: training loss {train['loss']:.3f}, accuracy "
-                f"{train['accuracy']:.3f}; held-out loss {test['loss']:.3f}, accuracy {test['accuracy']:.3f}"
+                f"{train['accuracy']:.3f}{sample}; held-out loss {test['loss']:.3f}, accuracy {test['accuracy']:.3f}"
             )
 
     def _say(self, message: str) -> None:

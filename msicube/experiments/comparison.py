@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msicube.errors import UsageError
+from msicube.experiments.metrics import METRICS, aggregate
 from msicube.experiments.run import Run, open_run
+from msicube.experiments.uncertainty import paired_intervals
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: How a split is called in a sentence.
 SPLITS = {
@@ -30,11 +35,16 @@ class Comparison:
     rows
         Of each run: ``run``, ``recipe``, ``network``, ``split``, ``labels`` (``true`` or ``shuffled``),
         ``n_patients`` (held out), and ``samples``, ``slides`` and ``patients`` as in its summary.
+    differences
+        Of each run but the first: ``run``, ``against`` (the first), and for ``samples``, ``slides`` and ``patients``
+        how much larger each metric is, ``{"difference": ..., "interval": [low, high]}``, with a bootstrap interval over
+        patients who are drawn for both runs alike. A run that was tested on other patients is not among them.
     remarks
-        Sentences on pairs of runs: what a split by patch is worth beside one by patient.
+        Sentences on pairs of runs: what a split by patch is worth beside one by patient, and runs that are no pair.
     """
 
     rows: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
     remarks: list[str]
 
 
@@ -63,7 +73,15 @@ def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> Comparison:
                 f"{', '.join(opened[0].info['classes'])}: compare runs of the same classes"
             )
     pairs = [(one, other) for one in opened for other in opened]
-    return Comparison([_row(run) for run in opened], [text for pair in pairs if (text := leak_remark(*pair))])
+    remarks = [text for pair in pairs if (text := leak_remark(*pair))]
+    first, *others = opened
+    paired = [run for run in others if _patients(run) == _patients(first)]
+    remarks += [
+        f"{run.path.name} was tested on other patients than {first.path.name}: their difference has no interval."
+        for run in others
+        if run not in paired and "patch" not in (run.recipe.data.split, first.recipe.data.split)
+    ]
+    return Comparison([_row(run) for run in opened], _differences(first, paired), remarks)
 
 
 def leak_remark(leaky: Run, clean: Run) -> str | None:
@@ -98,6 +116,42 @@ def leak_remark(leaky: Run, clean: Run) -> str | None:
         f"that it was trained on; beside {clean.path.name}, split {SPLITS[by]}, that adds "
         f"{', '.join(found)}."
     )
+
+
+def _differences(first: Run, others: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return how much larger the metrics of runs are than those of the first, level by level."""
+    if not others:
+        return []
+    classes, positive = first.info["classes"], first.info["positive"]
+    base, found = _levels(first, classes), []
+    for run in others:
+        row: dict[str, Any] = {"run": str(run.path), "against": str(first.path)}
+        for level, table in _levels(run, classes).items():
+            intervals = paired_intervals(table, base[level], classes, positive)
+            values = [run.summary[level]["metrics"], first.summary[level]["metrics"]]
+            row[level] = {
+                name: {
+                    "difference": None if None in (a := values[0][name], b := values[1][name]) else a - b,
+                    "interval": intervals[name],
+                }
+                for name in METRICS
+            }
+        found.append(row)
+    return found
+
+
+def _levels(run: Run, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return the predictions of a run by sample, slide and patient."""
+    samples = run.predictions
+    return {
+        "samples": samples,
+        "slides": aggregate(samples, classes, unit="slide"),
+        "patients": aggregate(samples, classes, unit="patient"),
+    }
+
+
+def _patients(run: Run) -> set[str]:
+    return set(run.predictions["patient"])
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from msicube.experiments.attribution import METHODS, Method, attribute
 from msicube.experiments.bands import TISSUE_BANDS, Band
 from msicube.experiments.features import Features
 from msicube.experiments.figures import attribution_figure, save_figure
+from msicube.experiments.masks import load_masks, make_masks
 from msicube.experiments.relabelled import PatchDraw, relabel
 from msicube.experiments.run import FIGURES, PIPELINE, WEIGHTS, Run, open_run, replacing
 from msicube.experiments.split import Split, resolve_split
@@ -189,7 +190,9 @@ def _features(run: Run, study: Study, split: Split) -> Features:
     assert recipe.spectra is not None  # a run on patches was refused
     # With a limit the held-out spectra come in random order, and not slide by slide.
     drawn = replace(recipe, spectra=replace(recipe.spectra, test_limit=max(1, recipe.spectra.test_limit)))
-    return Features(drawn, relabel(study, split, recipe.data, draw=draw), pipeline, None, "")
+    masks = load_masks(run.path, recipe)
+    own = relabel(study, split, recipe.data, draw=draw, masks=make_masks(masks, study, split.test))
+    return Features(drawn, own, pipeline, None, "", masks=masks)
 
 
 def _told_right(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msicube.experiments.figures import Picture
+from msicube.experiments.masks import describe_masks, fit_masks, make_masks, warn_of_empty
 from msicube.experiments.pipelines import check_saved, is_materialised
 from msicube.experiments.pretrained import find_pretrained
 from msicube.experiments.ranks import Ranks
@@ -52,6 +53,8 @@ class Features:
         Where the pipeline was found, as a sentence.
     in_study
         Whether it was found in the study, and not fitted for the experiment.
+    masks
+        The experiment's own, by name, fitted on the training slides alone.
     """
 
     recipe: Recipe
@@ -60,6 +63,7 @@ class Features:
     variable: str | None
     origin: str
     in_study: bool = False
+    masks: Mapping[str, Pipeline] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -86,12 +90,15 @@ class Features:
             "slides": self.pipeline.slides_,
             "n_passes": self.pipeline.n_passes_,
             "fingerprint": self.pipeline.fingerprint(),
+            "masks": describe_masks(self.masks, self.study.own_masks),
         }
 
     def save(self, path: Path) -> None:
-        """Save the pipeline under its name in a study of its own, without slides."""
+        """Save the pipeline and the experiment's own masks under their names in a study of its own, without slides."""
         create_study(Location.of(path), modality=self.study.modality)
         self.pipeline.save(path, name=self.recipe.pipeline.name)
+        for name, mask in self.masks.items():
+            mask.save(path, name=name)
 
     def reloaded(self, path: Path) -> Features:
         """Return the same with the pipeline as it was saved, which is what a run that is taken up has."""
@@ -202,12 +209,14 @@ def prepare_features(
     scheduler: SchedulerLike = "threads",
     progress: Callable[[str, int, int], None] | None = None,
     fitted: Pipeline | None = None,
+    fitted_masks: Mapping[str, Pipeline] | None = None,
 ) -> Features:
     """Find or fit the pipeline of a recipe; only training slides are ever seen.
 
     A run that starts from a pretraining takes the pipeline of that. A step that works by slide then learns of each
     held-out slide what that slide alone is transformed with. Where patches are split there are no other slides, and the
-    pipeline sees all of their pixels. In cross-validation it is always fitted here.
+    pipeline sees all of their pixels. In cross-validation it is always fitted here. So are masks of the experiment's
+    own, which then say of every slide what they hold.
 
     Parameters
     ----------
@@ -219,8 +228,8 @@ def prepare_features(
         Of the draw, where patches are split.
     scheduler, progress
         Of the fit.
-    fitted
-        What this very experiment has fitted before, where a run is taken up.
+    fitted, fitted_masks
+        The pipeline and the masks that this very experiment has fitted before, where a run is taken up.
 
     Raises
     ------
@@ -229,16 +238,21 @@ def prepare_features(
     """
     draw = patch_draw(recipe, seed) if split.by_patch else None
     own = relabel(study, split, recipe.data, labels, draw=draw)
+    work: dict[str, Any] = {"scheduler": scheduler, "progress": progress}
+    slides = list(dict.fromkeys([*split.train, *split.held_out]))
+    masks = dict(fitted_masks or ()) if fitted else fit_masks(recipe, own, split.train, **work)
+    if masks:
+        own = own.with_masks(make_masks(masks, study, slides, **work))
+        warn_of_empty(own, slides)
     name, where = recipe.pipeline.name, recipe.data.where or None
     if (pretrained := find_pretrained(recipe)) is not None:
         pipeline = fitted or pretrained.pipeline
         if fitted is None:
-            slides = [*split.train, *split.held_out]
-            pipeline.add_slides(own, slides=slides, scheduler=scheduler, progress=progress)
+            pipeline.add_slides(own, slides=slides, **work)
         origin = f"That of the pretraining {pretrained.path}, computed while streaming."
-        return Features(recipe, own, pipeline, None, origin)
+        return Features(recipe, own, pipeline, None, origin, masks=masks)
     fit_where = recipe.pipeline.where or where
-    found_there = labels is None and recipe.data.split != "folds" and name in study.pipelines()
+    found_there = labels is None and not masks and recipe.data.split != "folds" and name in study.pipelines()
     if fitted is None and found_there:
         pipeline = Pipeline.load(study, name=name)
         check_saved(pipeline, recipe.pipeline, train=split.train, study=study, where=fit_where)
@@ -248,8 +262,9 @@ def prepare_features(
         return Features(recipe, own, pipeline, name if stored else None, origin, in_study=True)
     pipeline = fitted or build_pipeline(recipe.pipeline)
     if fitted is None:
-        pipeline.fit(own, slides=split.train, where=fit_where, scheduler=scheduler, progress=progress)
+        pipeline.fit(own, slides=split.train, where=fit_where, **work)
         if split.held_out:
-            pipeline.add_slides(own, slides=split.held_out, scheduler=scheduler, progress=progress)
+            pipeline.add_slides(own, slides=split.held_out, **work)
     what = "the training slides and their shuffled labels" if labels else "the training slides"
-    return Features(recipe, own, pipeline, None, f"Fitted in this run on {what}, computed while streaming.")
+    origin = f"Fitted in this run on {what}, computed while streaming."
+    return Features(recipe, own, pipeline, None, origin, masks=masks)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from msicube.errors import UnknownSlide, UsageError
+from msicube.experiments.masks import MaskedStudy, load_masks, make_masks, named_in
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.record import file_digest
 from msicube.experiments.run import PIPELINE, WEIGHTS, Run, open_run
@@ -63,7 +64,8 @@ def predict(
     slides
         Names; all by default.
     where
-        Which pixels: a mask or an expression such as ``"tissue & ~dead"``.
+        Which pixels: a mask or an expression such as ``"tissue & ~dead"``. Masks that the run fitted for itself are
+        known by their names, and applied as they were fitted.
     stride
         Pixels between one patch and the next; by default as held-out patches were scored.
     batch_size, memory
@@ -114,10 +116,11 @@ def predict(
     }
     with write_lock(opened.location):
         todo = [slide for slide in wanted if not _is_done(opened, slide, name, made_by, overwrite)]
+        chosen = MaskedStudy(opened, make_masks(network.masks_in(where), opened, todo))
         for slide in todo:
             axis = Channels(AXIS_NAME[opened.modality], opened.axis(slide))
             network.pipeline.channels_in.require(axis, where=f"slide {slide}")
-            stream = network.stream(opened, slide, stride, options)
+            stream = network.stream(chosen, slide, stride, options)
             attrs = {
                 "long_name": "probability of each class; all 0 where nothing was predicted",
                 "feature_names": list(network.classes),
@@ -134,7 +137,7 @@ def predict(
                 dtype=np.dtype(np.float32),
                 attrs=attrs,
             ) as writer:
-                strips = _Strips(cube, writer, opened.mask(slide, where), len(network.classes))
+                strips = _Strips(cube, writer, chosen.mask(slide, where), len(network.classes))
                 for done, (y, x, probability) in enumerate(network.run(stream), start=1):
                     strips.add(y, x, probability, network.size)
                     if progress is not None:
@@ -149,6 +152,7 @@ class Network:
 
     recipe: Recipe
     pipeline: Pipeline
+    masks: dict[str, Pipeline]
     model: nn.Module
     classes: tuple[str, ...]
     device: torch.device
@@ -161,8 +165,13 @@ class Network:
 
     def fingerprint(self, where: str, stride: int | None) -> str:
         """Return a hash of all that decides the numbers."""
-        known = (self.digest, self.pipeline.fingerprint(), where, stride)
+        masks = [pipeline.fingerprint() for pipeline in self.masks_in(where).values()]
+        known = (self.digest, self.pipeline.fingerprint(), where, stride, *masks)
         return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
+
+    def masks_in(self, where: str) -> dict[str, Pipeline]:
+        """Return the run's own masks that an expression names."""
+        return {name: pipeline for name, pipeline in self.masks.items() if named_in(name, where)}
 
     def stream(
         self, study: Study, slide: str, stride: int | None, options: dict[str, Any]
@@ -222,7 +231,8 @@ def load_network(run: Run, device: torch.device) -> Network:
         recipe.model.name, n_channels=pipeline.n_features_out_, n_classes=len(classes), **options
     )
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return Network(recipe, pipeline, model.to(device).eval(), classes, device, digest)
+    masks = load_masks(run.path, recipe)
+    return Network(recipe, pipeline, masks, model.to(device).eval(), classes, device, digest)
 
 
 class _Strips:

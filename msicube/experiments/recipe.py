@@ -203,7 +203,12 @@ class PretrainSection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole experiment; exactly one of ``patches`` and ``spectra`` is given."""
+    """A whole experiment; exactly one of ``patches`` and ``spectra`` is given.
+
+    ``masks`` are those of the experiment's own, sections ``[masks.<name>]`` with ``steps`` that end in a mask and
+    ``where`` to look. Each is fitted in the run, on its training slides alone, and its name then stands in
+    ``data.where``, ``pipeline.where`` and the parameters of steps. One that nothing names is not made.
+    """
 
     name: str
     pipeline: PipelineSection = field(metadata={"section": True})
@@ -212,6 +217,7 @@ class Recipe:
     data: DataSection = DataSection()
     patches: PatchesSection | None = None
     spectra: SpectraSection | None = None
+    masks: Mapping[str, PipelineSection] = field(default_factory=dict)
     train: TrainSection = TrainSection()
     pretrain: PretrainSection | None = None
 
@@ -228,4 +234,12 @@ class Recipe:
         table = {key: value for key, value in asdict(self).items() if value is not None}
         table["model"] = self.model.table()
         table["pipeline"] = self.pipeline.table()
+        table["masks"] = {name: mask_table(section) for name, section in self.masks.items()}
+        if not self.masks:
+            del table["masks"]
         return table
+
+
+def mask_table(section: PipelineSection) -> dict[str, Any]:
+    """Return a section ``[masks.<name>]`` as TOML holds it."""
+    return {key: value for key, value in section.table().items() if key != "name"}

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from msicube.errors import RecipeError
+from msicube.errors import RecipeError, UsageError
 from msicube.experiments.recipe import (
     DataSection,
     ModelSection,
@@ -20,8 +20,10 @@ from msicube.experiments.recipe import (
     SpectraSection,
     TrainSection,
 )
-from msicube.preprocess.recipes import PipelineSection, parse_pipeline
+from msicube.preprocess.masks import Mask
+from msicube.preprocess.recipes import PipelineSection, build_pipeline, parse_pipeline
 from msicube.preprocess.sections import build_section, nearest
+from msicube.store.masks import check_mask_name
 
 _SECTIONS: dict[str, type[Any]] = {
     "data": DataSection,
@@ -110,7 +112,9 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
     """
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if key in _SECTIONS:
+        if key == "masks":
+            values[key] = parse_masks(value)
+        elif key in _SECTIONS:
             values[key] = _section(_SECTIONS[key], value, f"[{key}]")
         else:
             values[key] = value
@@ -137,6 +141,34 @@ def _check_validation(recipe: Recipe) -> None:
             f"[data] validation_fraction = {data.validation_fraction} takes whole patients out of training, and "
             f"split = 'patch' tests on all of them: set it to 0, or split by patient"
         )
+
+
+def parse_masks(table: Any) -> dict[str, PipelineSection]:
+    """Check the sections ``[masks.<name>]``.
+
+    Raises
+    ------
+    RecipeError
+        A name that no mask may have, steps that do not end in a mask, or anything else that is wrong with them.
+    """
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"[masks] is {table!r}: expected sections such as [masks.outlier]")
+    found = {}
+    for name, section in table.items():
+        try:
+            check_mask_name(name)
+        except UsageError as error:
+            raise RecipeError(f"[masks.{name}]: {error}") from error
+        if isinstance(section, Mapping) and "name" in section:
+            raise RecipeError(f"[masks.{name}] has a key 'name': the section's own name is that of the mask")
+        values = {**section, "name": name} if isinstance(section, Mapping) else section
+        found[name] = parse_pipeline(values, what=f"[masks.{name}]")
+        last = build_pipeline(found[name]).steps[-1]
+        if not isinstance(last, Mask):
+            raise RecipeError(
+                f"[masks.{name}] ends in {type(last).__name__}: its last step has to be a mask such as OutlierMask"
+            )
+    return found
 
 
 def _read_table(recipe: str | Path, overrides: Mapping[str, Any] | None) -> dict[str, Any]:

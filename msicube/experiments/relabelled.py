@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from msicube.experiments.masks import MaskedStudy, Masks
 from msicube.experiments.split import TEST, TRAIN, Split
 from msicube.store import Study
 
@@ -46,7 +47,7 @@ class PatchDraw:
         return np.kron(squares, np.ones((self.size, self.size), bool))[: shape[0], : shape[1]]
 
 
-class RelabelledStudy(Study):
+class RelabelledStudy(MaskedStudy):
     """A study whose samples table and pixels are those of an experiment; the slides are those of the store.
 
     Everything that asks the study for labels, patients or the split, be it a fit or a stream, then follows the
@@ -65,6 +66,8 @@ class RelabelledStudy(Study):
         Where patches are split, which of them are held out.
     part
         ``"train"`` or ``"test"``: the pixels of one part of the draw.
+    masks
+        Of the experiment's own, by name and slide.
     """
 
     def __init__(
@@ -75,8 +78,9 @@ class RelabelledStudy(Study):
         where: str = ACQUIRED,
         draw: PatchDraw | None = None,
         part: str | None = None,
+        masks: Masks | None = None,
     ) -> None:
-        super().__init__(study.location)
+        super().__init__(study, masks or {})
         self._table, self._where, self._draw, self._part = table, where, draw, part
 
     @cached_property
@@ -86,7 +90,15 @@ class RelabelledStudy(Study):
 
     def part(self, name: str) -> RelabelledStudy:
         """Return the study with the pixels of one part of the split; the same where slides are split."""
-        return RelabelledStudy(self, self._table, where=self._where, draw=self._draw, part=name)
+        return RelabelledStudy(
+            self, self._table, where=self._where, draw=self._draw, part=name, masks=self.own_masks
+        )
+
+    def with_masks(self, masks: Masks) -> RelabelledStudy:
+        """Return the study with masks of the experiment's own."""
+        return RelabelledStudy(
+            self, self._table, where=self._where, draw=self._draw, part=self._part, masks=masks
+        )
 
     def acquired(self, slide: str) -> NDArray[np.bool_]:
         """Return the ``(y, x)`` mask of the pixels that the experiment looks at."""
@@ -112,6 +124,7 @@ def relabel(
     labels: Mapping[str, str] | None = None,
     *,
     draw: PatchDraw | None = None,
+    masks: Masks | None = None,
 ) -> RelabelledStudy:
     """Return a study whose table holds the slides of a split.
 
@@ -127,6 +140,8 @@ def relabel(
         For slides whose label is not the true one.
     draw
         Where patches are split; all slides are then training slides.
+    masks
+        Of the experiment's own, by name and slide.
     """
     slides = list(dict.fromkeys([*split.train, *split.held_out]))
     training = set(split.train)
@@ -141,4 +156,4 @@ def relabel(
     # Other columns may tell the true class, so where labels are shuffled nothing may ask for them.
     others = [] if labels else [name for name in study.samples.columns if name not in own]
     table = own.join(study.samples[others])
-    return RelabelledStudy(study, table, where=data.where or ACQUIRED, draw=draw)
+    return RelabelledStudy(study, table, where=data.where or ACQUIRED, draw=draw, masks=masks)

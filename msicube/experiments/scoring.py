@@ -13,6 +13,7 @@ import pandas as pd
 from msicube.errors import LeakageError, RecipeError, UnknownSlide, UsageError
 from msicube.experiments.evaluation import evaluate as evaluate_samples
 from msicube.experiments.features import Features
+from msicube.experiments.masks import make_masks
 from msicube.experiments.prediction import load_network
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.record import now, slide_rows, versions
@@ -112,9 +113,9 @@ def evaluate(
     for slide in split.test:
         axis = Channels(AXIS_NAME[study.modality], study.axis(slide))
         network.pipeline.channels_in.require(axis, where=f"slide {slide}")
-    own = relabel(study, split, recipe.data)
+    own = relabel(study, split, recipe.data, masks=make_masks(network.masks, study, split.test))
     network.pipeline.add_slides(own, slides=split.test)
-    features = Features(recipe, own, network.pipeline, None, "Of the run.")
+    features = Features(recipe, own, network.pipeline, None, "Of the run.", masks=network.masks)
     stream = features.stream(split.test, seed=run.info["seed"], training=False)
     found = evaluate_samples(
         network.model,

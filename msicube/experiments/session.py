@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from msicube.errors import UsageError
 from msicube.experiments.acceleration import Precision, compiled
 from msicube.experiments.checkpoint import Checkpoints, Place
+from msicube.experiments.classical import fit_at_once
 from msicube.experiments.evaluation import Evaluation, evaluate
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import AnyStream, Features
@@ -24,6 +25,7 @@ from msicube.experiments.split import Split
 from msicube.experiments.summary import summarise
 from msicube.experiments.tensorboard import EventWriter
 from msicube.experiments.torch_settings import random_state, set_random_state
+from msicube.models import FittedAtOnce
 from msicube.models.encoding import rest_frozen
 
 Batch = Mapping[str, Tensor]
@@ -77,23 +79,34 @@ class Session:
             self.validation = features.stream(split.validation, seed=seed, training=False)
         names = labels or split.labels
         self.targets = torch.tensor([split.classes.index(names[slide]) for slide in self.stream.slides])
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.settings.optimizer]
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = kind(
-            trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
-        )
+        self.seed = seed
+        self.optimizer = self._optimizer()
         self.precision = Precision.choose(self.settings.precision, device)
         self.scaler = self.precision.scaler()
-        self.trained = ranks.together(model, device)
+        self.trained = model if self.optimizer is None else ranks.together(model, device)
         if not ranks.leads:  # else each rank would drop the same units of other samples
             torch.manual_seed(seed + _SEEDS_APART * ranks.rank)
-        if self.settings.compile:
+        if self.settings.compile and self.optimizer is not None:
             self.trained = compiled(self.trained, device)
         self.checkpoints = Checkpoints(run, every=self.settings.checkpoint_seconds)
         self.place = Place()
         self._whole, self._agreed = True, False
         self.events: EventWriter | None = None
         self._random: list[Any] = []
+
+    def _optimizer(self) -> torch.optim.Optimizer | None:
+        """Return the optimiser; None for a model that is fitted at once."""
+        if isinstance(self.model, FittedAtOnce):
+            if self.ranks.size > 1:
+                raise UsageError(
+                    f"{type(self.model).__name__} is fitted at once, in one process, and {self.ranks.size} were "
+                    f"started: train it without torchrun"
+                )
+            return None
+        settings = self.settings
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -161,7 +174,8 @@ class Session:
     def _restore(self, state: Mapping[str, Any]) -> None:
         try:
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            if self.optimizer is not None:
+                self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError) as error:
             raise UsageError(
@@ -185,7 +199,7 @@ class Session:
             {
                 "place": asdict(self.place),
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": self.optimizer and self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "stream": self.stream.state_dict(step=self.place.step),
                 "random": [random_state(self.device), *self._random[1:]],
@@ -194,6 +208,9 @@ class Session:
 
     def _train(self) -> None:
         """Train what is left of the current epoch."""
+        if self.optimizer is None:
+            self._fit_at_once()
+            return
         place, started = self.place, time.perf_counter() - self.place.seconds
         self.stream.set_epoch(place.epoch - 1)
         self.trained.train()
@@ -219,11 +236,35 @@ class Session:
                 if place.step == steps or due_now:
                     self._save()
 
+    def _fit_at_once(self) -> None:
+        """Fit a model that is fitted at once on a sample of the epoch, unless it was before the run was taken up."""
+        place, steps = self.place, self.features.n_steps(self.stream, training=True)
+        if place.step == steps:
+            return
+        assert isinstance(self.model, FittedAtOnce)
+        started = time.perf_counter()
+        self.stream.set_epoch(place.epoch - 1)
+
+        def batches() -> Iterator[Batch]:
+            for done, batch in enumerate(self.features.batches(self.stream, training=True), start=1):
+                yield batch
+                self.report(self._event("train", done, steps, what="drawing spectra"))
+
+        n_samples = min(self.stream.n_samples, steps * self.settings.batch_size)
+        found = fit_at_once(
+            self.model, batches(), self.targets, n_samples=n_samples, seed=self.seed, device=self.device
+        )
+        n = found["n_spectra"]
+        place.sums = [n * found["loss"], n * found["accuracy"], n]
+        place.step, place.seconds = steps, time.perf_counter() - started
+        self._save()
+
     def _step(self, batch: Batch) -> tuple[float, float, float]:
         """Train one step; return its weighted loss, the weight of the samples told right, and the weight."""
         inputs = batch[self.features.key].to(self.device, non_blocking=True)
         target = self.targets[batch["slide"]].to(self.device)
         weight = batch["weight"].to(self.device)
+        assert self.optimizer is not None
         self.optimizer.zero_grad(set_to_none=True)
         with self.precision.autocast():
             logits = self.trained(inputs)
@@ -249,6 +290,8 @@ class Session:
             "epoch": place.epoch,
             "train": {"loss": loss / weight, "accuracy": right / weight},
         }
+        if self.optimizer is None:
+            entry["train"]["n_spectra"] = int(weight)
         best, value = True, None
         if self.validation is not None:
             entry["validation"], _ = self._score(self.validation)

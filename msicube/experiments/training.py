@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from msicube.errors import CorruptStore, UsageError
+from msicube.experiments.classical import with_one_epoch
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import Features, prepare_features
 from msicube.experiments.illustration import draw_results, draw_study
+from msicube.experiments.masks import load_masks
 from msicube.experiments.pretrained import check_pretrained, describe_pretrained, first_network
 from msicube.experiments.ranks import Ranks, failures_of_others, process_group
 from msicube.experiments.recipe import Recipe
@@ -98,7 +100,7 @@ def train(
         On SIGINT (Ctrl-C) or SIGTERM, after the current step; the folder is a usable run as of the last finished epoch,
         and ``resume`` goes on after the last step.
     """
-    recipe = _recipe(recipe, overrides)
+    recipe = with_one_epoch(_recipe(recipe, overrides))
     if recipe.data.split == "folds" and not recipe.data.fold:
         from msicube.experiments.folds import cross_validate
 
@@ -188,8 +190,10 @@ def _shared_features(
     path = run.path / PIPELINE
 
     def find() -> bool:
+        fitted = _fitted_before(run, info)
         features = prepare(
-            fitted=_fitted_before(run, info),
+            fitted=fitted,
+            fitted_masks=load_masks(run.path, run.recipe) if fitted else None,
             progress=lambda what, done, total: report(TrainingEvent("fit", done, total, what)),
         )
         if not path.exists():
@@ -197,8 +201,10 @@ def _shared_features(
         return features.in_study
 
     in_study = ranks.first(find)
-    pipeline = None if in_study else Pipeline.load(path, name=run.recipe.pipeline.name)
-    return prepare(fitted=pipeline).reloaded(path)
+    if in_study:
+        return prepare().reloaded(path)
+    pipeline = Pipeline.load(path, name=run.recipe.pipeline.name)
+    return prepare(fitted=pipeline, fitted_masks=load_masks(run.path, run.recipe)).reloaded(path)
 
 
 def _fitted_before(run: Run, info: Mapping[str, Any]) -> Pipeline | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from msicube.errors import UsageError
 from msicube.experiments.metrics import METRICS
 
 #: How often patients are drawn, and the share of the results that an interval holds.
@@ -53,13 +54,66 @@ def bootstrap_intervals(
     draws = patient_draws(table["patient"], n_resamples=n_resamples, seed=seed)
     if draws is None:
         return dict.fromkeys(METRICS)
+    found = resampled_metrics(table, classes, positive, draws)
+    return {name: percentile_interval(values, level) for name, values in found.items()}
+
+
+def paired_intervals(
+    table: pd.DataFrame,
+    other: pd.DataFrame,
+    classes: Sequence[str],
+    positive: int,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, list[float] | None]:
+    """Return percentile bootstrap intervals of how much larger each metric is in one table than in another.
+
+    The same patients are drawn for both, so what makes a patient easy or hard for both of them cancels, and the
+    interval is that of the difference: two intervals that overlap say little of it. The samples of a patient need not
+    be the same in both.
+
+    Parameters
+    ----------
+    table, other
+        As for :func:`bootstrap_intervals`, of the same patients.
+    classes, positive, n_resamples, level, seed
+        As for :func:`bootstrap_intervals`.
+
+    Returns
+    -------
+    dict
+        As :func:`bootstrap_intervals`.
+
+    Raises
+    ------
+    UsageError
+        The patients are not the same.
+
+    References
+    ----------
+    B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993).
+    """
+    if set(table["patient"]) != set(other["patient"]):
+        different = sorted(set(table["patient"]) ^ set(other["patient"]))
+        raise UsageError(
+            f"patient {different[0]!r} is in one table only ({len(different)} in all): pairs need the same patients"
+        )
+    draws = patient_draws(table["patient"], n_resamples=n_resamples, seed=seed)
+    if draws is None:
+        return dict.fromkeys(METRICS)
+    ours, theirs = (resampled_metrics(one, classes, positive, draws) for one in (table, other))
+    return {name: percentile_interval(ours[name] - theirs[name], level) for name in METRICS}
+
+
+def percentile_interval(values: NDArray[np.float64], level: float) -> list[float] | None:
+    """Return the percentile interval of draws; None where fewer than half of them are finite."""
+    known = values[np.isfinite(values)]
+    if 2 * len(known) < len(values):
+        return None
     edges = [100 * (1 - level) / 2, 100 * (1 + level) / 2]
-    intervals: dict[str, list[float] | None] = {}
-    for name, values in resampled_metrics(table, classes, positive, draws).items():
-        known = values[np.isfinite(values)]
-        enough = 2 * len(known) >= len(values)
-        intervals[name] = [float(edge) for edge in np.percentile(known, edges)] if enough else None
-    return intervals
+    return [float(edge) for edge in np.percentile(known, edges)]
 
 
 def patient_draws(patients: pd.Series, *, n_resamples: int, seed: int) -> NDArray[np.int64] | None:

@@ -18,6 +18,9 @@ MODELS = {
     "resnet18": "msicube.models.resnet:PatchResNet18",
     "cnn1d": "msicube.models.cnn1d:SpectrumCNN",
     "carenet": "msicube.models.carenet:CaReNet",
+    "plsda": "msicube.models.classical:PLSDA",
+    "svm": "msicube.models.classical:KernelSVM",
+    "random_forest": "msicube.models.forest:RandomForest",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msicube.preprocess.base import Step
 from msicube.preprocess.baseline import ALSBaseline, PolynomialBaseline, SNIPBaseline, TopHatBaseline
+from msicube.preprocess.blank import Blank
 from msicube.preprocess.emsc import EMSC
 from msicube.preprocess.emsc_interferents import InterferentModel
 from msicube.preprocess.emsc_vapour import WaterVapour
@@ -46,6 +47,7 @@ __all__ = [
     "PCA",
     "ALSBaseline",
     "BandMask",
+    "Blank",
     "CoverageMask",
     "Crop",
     "DeadPixelMask",

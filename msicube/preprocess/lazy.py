@@ -27,7 +27,7 @@ from msicube.preprocess.datasets import (
     require_columns,
 )
 from msicube.preprocess.sources import Cube
-from msicube.preprocess.studies import read_mask, study_where
+from msicube.preprocess.studies import mask_reader, study_where
 from msicube.store import CubeArray, Study
 from msicube.tiling import Window, windows
 
@@ -154,7 +154,7 @@ class TransformedStudy(Mapping[str, "xr.Dataset"]):
         dataset = self.study[slide]
         mapped = self._mapped.for_slide(slide).on(dataset_channels(dataset), where=f"slide {slide}")
         cube = self.study.cube(slide, VARIABLE)
-        mask = delayed(read_mask, pure=False)(self.study.location, slide, self.where)
+        mask = delayed(mask_reader(self.study, slide, self.where), pure=False)()
         inside = None if self.where is None else da.from_delayed(mask, cube.shape[:2], dtype=bool)
         return _features_dataset(dataset, _lazy_cells(cube, mask, mapped), mapped, inside, self.where)
 

@@ -23,7 +23,7 @@ from msicube.preprocess.engine import Progress
 from msicube.preprocess.lazy import Part, map_pixels
 from msicube.preprocess.pipeline import Pipeline
 from msicube.preprocess.sources import STRIP_BYTES, strips, within
-from msicube.preprocess.studies import mask_digest, read_mask, study_channels
+from msicube.preprocess.studies import mask_digest, mask_reader, study_channels
 from msicube.scheduling import SchedulerLike, run_tasks
 from msicube.store import CubeArray, CubeWriter, Study, new_variable, open_study
 from msicube.store.draft import read_attrs
@@ -237,7 +237,7 @@ class _Writing:
                 attrs=variable.attrs,
             )
             writers.append((variable.columns, drafts.enter_context(draft)))
-        mask = partial(read_mask, self.study.location, slide, self.where)
+        mask = mask_reader(self.study, slide, self.where)
         tiles = [_Tile(cube, writers, mask, window, self.axes[slide]) for window in cube.tiles()]
         self.totals[slide] = len(tiles)
         return tiles

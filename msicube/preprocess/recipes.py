@@ -50,33 +50,45 @@ class PipelineSection:
         }
 
 
-def parse_pipeline(table: Any) -> PipelineSection:
+def parse_pipeline(table: Any, *, what: str = "[pipeline]") -> PipelineSection:
     """Check a ``[pipeline]`` section that was read from TOML: its keys, its steps and their parameters.
+
+    Beside the keys of :class:`PipelineSection` it may have ``without``, a list of steps to leave out, so that one
+    assignment takes a step away.
+
+    Parameters
+    ----------
+    table
+        The section.
+    what
+        What to call it in messages.
 
     Raises
     ------
     RecipeError
-        An unknown step, key or parameter, one that is missing, or a value of the wrong type.
+        An unknown step, key or parameter, one that is missing, or a value of the wrong type; or ``without`` names a
+        step that is not there, or all of them.
     """
     if not isinstance(table, Mapping):
-        raise RecipeError(f"[pipeline] is {table!r}: expected a section with keys")
+        raise RecipeError(f"{what} is {table!r}: expected a section with keys")
     values = dict(table)
+    left_out = values.pop("without", [])
     if "steps" in values:
-        values["steps"] = _step_tables(values["steps"])
-    section = build_section(PipelineSection, values, "[pipeline]")
-    build_pipeline(section)
+        values["steps"] = _without(_step_tables(values["steps"], what), left_out, what)
+    section = build_section(PipelineSection, values, what)
+    build_pipeline(section, what=what)
     return section
 
 
-def build_pipeline(section: PipelineSection) -> Pipeline:
-    """Return the unfitted pipeline of a recipe.
+def build_pipeline(section: PipelineSection, *, what: str = "[pipeline]") -> Pipeline:
+    """Return the unfitted pipeline of a recipe; ``what`` is what to call the section in messages.
 
     Raises
     ------
     RecipeError
         An unknown step, a parameter that it does not take or lacks, or one of the wrong type.
     """
-    return Pipeline([_build_step(table) for table in section.steps])
+    return Pipeline([_build_step(table, what) for table in section.steps])
 
 
 def known_steps() -> dict[str, type[Step]]:
@@ -100,10 +112,23 @@ def str_steps(steps: Sequence[Step]) -> str:
     return " -> ".join(texts)
 
 
-def _step_tables(tables: Any) -> tuple[StepTable, ...]:
+def _without(steps: tuple[StepTable, ...], names: Any, what: str) -> tuple[StepTable, ...]:
+    """Return the steps but for those of some names."""
+    present = [one.step for one in steps]
+    if not isinstance(names, list) or any(name not in present for name in names):
+        raise RecipeError(
+            f"{what} without = {names!r}: expected a list of some of its steps, {', '.join(present)}"
+        )
+    left = tuple(one for one in steps if one.step not in names)
+    if not left:
+        raise RecipeError(f"{what} without = {names!r} leaves no step: keep one at least")
+    return left
+
+
+def _step_tables(tables: Any, what: str) -> tuple[StepTable, ...]:
     if not isinstance(tables, list) or not tables:
         raise RecipeError(
-            f"[pipeline] steps = {tables!r}: expected a list of at least one table with a key 'step'"
+            f"{what} steps = {tables!r}: expected a list of at least one table with a key 'step'"
         )
     steps = []
     for number, table in enumerate(tables, start=1):
@@ -115,11 +140,11 @@ def _step_tables(tables: Any) -> tuple[StepTable, ...]:
     return tuple(steps)
 
 
-def _build_step(table: StepTable) -> Step:
+def _build_step(table: StepTable, what: str) -> Step:
     known = known_steps()
     if table.step not in known:
         raise RecipeError(
-            f"[pipeline] there is no step {table.step!r}{nearest(table.step, known)}: expected one of "
+            f"{what} there is no step {table.step!r}{nearest(table.step, known)}: expected one of "
             f"{', '.join(known)}"
         )
     kind = known[table.step]
@@ -127,16 +152,16 @@ def _build_step(table: StepTable) -> Step:
     for key in table.parameters:
         if key not in allowed:
             raise RecipeError(
-                f"[pipeline] step {table.step} has no parameter {key!r}{nearest(key, allowed)}: expected "
+                f"{what} step {table.step} has no parameter {key!r}{nearest(key, allowed)}: expected "
                 f"{', '.join(allowed) or 'none'}"
             )
     lacking = [p.name for p in allowed.values() if p.default is p.empty and p.name not in table.parameters]
     if lacking:
-        raise RecipeError(f"[pipeline] step {table.step} lacks the parameter {lacking[0]!r}")
+        raise RecipeError(f"{what} step {table.step} lacks the parameter {lacking[0]!r}")
     hints = _hints(kind)
     return kind(
         **{
-            key: check_value(value, hints.get(key, Any), f"[pipeline] step {table.step} {key}")
+            key: check_value(value, hints.get(key, Any), f"{what} step {table.step} {key}")
             for key, value in table.parameters.items()
         }
     )

@@ -19,8 +19,9 @@ from msicube.preprocess.datasets import VARIABLE, Where
 from msicube.preprocess.request import SLIDE
 from msicube.preprocess.sources import Piece, SlidePieces
 from msicube.schema import AXIS_NAME
-from msicube.store import Location, Study, masks, slide_digest
+from msicube.store import Study, slide_digest
 from msicube.store.location import spread
+from msicube.store.masks import ACQUIRED
 
 Result = TypeVar("Result")
 
@@ -110,7 +111,7 @@ class StudySource:
         cubes = self._spread(partial(self.study.cube, variable=VARIABLE))
         for slide, cube in zip(self.slides, cubes, strict=True):
             pieces = [Piece(tile, cube, labels.get(slide)) for tile in cube.tiles()]
-            mask = partial(read_mask, self.study.location, slide, self.where)
+            mask = mask_reader(self.study, slide, self.where)
             yield SlidePieces(slide, pieces, read_mask=mask, channels=self.axes.get(slide))
 
     def _spread(self, function: Callable[[str], Result]) -> list[Result]:
@@ -194,14 +195,14 @@ def study_channels(study: Study, slide: str) -> Channels:
     return Channels(AXIS_NAME[study.modality], study.axis(slide))
 
 
-def read_mask(study: Location, slide: str, where: str | None = None) -> NDArray[np.bool_]:
-    """Return which pixels of a slide are acquired, and inside ``where``; in a task: reads nothing else of the study."""
-    return masks.read_mask(study, slide, masks.ACQUIRED if where is None else where)
+def mask_reader(study: Study, slide: str, where: str | None) -> Callable[[], NDArray[np.bool_]]:
+    """Return what reads, in a task, which pixels of a slide are acquired, and inside ``where``."""
+    return study.mask_reader(slide, ACQUIRED if where is None else where)
 
 
 def mask_digest(study: Study, where: str, slide: str) -> str:
     """Return the SHA-256 of the pixels of a slide that a mask or an expression stands for."""
-    mask = read_mask(study.location, slide, where)
+    mask = study.mask_reader(slide, where)()
     return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()
 
 

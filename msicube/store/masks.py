@@ -14,6 +14,7 @@ from msicube import schema
 from msicube.errors import UsageError
 from msicube.store.draft import METADATA, Draft, array_metadata, location_metadata
 from msicube.store.location import Location
+from msicube.store.packed import PackedMask
 from msicube.tiling import image_chunks
 
 #: The mask that every slide has, and that every other lies within.
@@ -27,7 +28,9 @@ _LONGEST = 1000
 Bools = NDArray[np.bool_]
 
 
-def read_mask(study: Location, slide: str, where: str = ACQUIRED) -> Bools:
+def read_mask(
+    study: Location, slide: str, where: str = ACQUIRED, given: Mapping[str, PackedMask] | None = None
+) -> Bools:
     """Return which pixels of a slide an expression chooses; reads nothing else, so it suits a task on a worker.
 
     Parameters
@@ -36,6 +39,8 @@ def read_mask(study: Location, slide: str, where: str = ACQUIRED) -> Bools:
         Which slide.
     where
         Names of masks, joined by ``&`` (both), ``|`` (either), ``~`` (not) and parentheses.
+    given
+        Masks by name that are not stored; they come before stored ones of the same name.
 
     Returns
     -------
@@ -51,7 +56,14 @@ def read_mask(study: Location, slide: str, where: str = ACQUIRED) -> Bools:
     acquired = _read(study, slide, ACQUIRED)
     if where == ACQUIRED:
         return acquired
-    return expression(lambda name: acquired if name == ACQUIRED else _read(study, slide, name)) & acquired
+    known = given or {}
+
+    def mask(name: str) -> Bools:
+        if name == ACQUIRED:
+            return acquired
+        return known[name].whole() if name in known else _read(study, slide, name)
+
+    return expression(mask) & acquired
 
 
 def parse_where(where: str) -> Callable[[Callable[[str], Bools]], Bools]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -237,8 +237,12 @@ class Study(Mapping[str, "xr.Dataset"]):
         UsageError
             No expression of masks, or a mask that the slide lacks; the message lists those it has.
         """
+        return self.mask_reader(slide, where)()
+
+    def mask_reader(self, slide: str, where: str = ACQUIRED) -> Callable[[], NDArray[np.bool_]]:
+        """Return what :meth:`mask` returns, as a function that pickles, for a task on a worker."""
         self._check(slide)
-        return read_mask(self.location, slide, where)
+        return partial(read_mask, self.location, slide, where)
 
     def masks(self, slide: str) -> list[str]:
         """Return the names of a slide's masks, ``acquired`` first."""

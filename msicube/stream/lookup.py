@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from msicube.errors import AxisMismatch, UnknownSlide, UsageError
 from msicube.samples import samples_frame
+from msicube.store.packed import PackedMask
 from msicube.stream.order import Integers
-from msicube.stream.selection import Fitted, PackedMask, Selection
+from msicube.stream.selection import Fitted, Selection
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.errors import UsageError
+from msicube.store.packed import PackedMask
 from msicube.stream.order import Draw, Integers, generator
-from msicube.stream.selection import PackedMask, Selection
+from msicube.stream.selection import Selection
 from msicube.tiling import Window
 
 Phase = Literal["fixed", "random"]

@@ -6,9 +6,15 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
+from msicube.errors import UsageError
 from msicube.experiments.calibration import calibration
 from msicube.experiments.metrics import METRICS, aggregate, table_metrics
-from msicube.experiments.uncertainty import bootstrap_intervals, patient_draws, resampled_metrics
+from msicube.experiments.uncertainty import (
+    bootstrap_intervals,
+    paired_intervals,
+    patient_draws,
+    resampled_metrics,
+)
 
 
 def predictions(
@@ -121,3 +127,43 @@ def test_pixels_vote_for_slides_and_for_the_tissues_of_a_patient() -> None:
         ["P", "tumour", 5],
     ]
     assert patients["p_tumour"].tolist() == pytest.approx([0, 0.8])
+
+
+def better(table: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The same predictions with a share of the wrong ones put right."""
+    made = table.copy()
+    columns = [f"p_{name}" for name in TWO]
+    wrong = np.flatnonzero(np.asarray(TWO)[made[columns].to_numpy().argmax(axis=1)] != made["label"])
+    rows = np.random.default_rng(1).permutation(wrong)[: round(share * len(wrong))]
+    made.loc[rows, columns] = 1.0 - made.loc[rows, columns].to_numpy()
+    return made
+
+
+def test_the_interval_of_a_difference_draws_the_same_patients_for_both() -> None:
+    table = predictions(TWO, n=2000, n_patients=15)
+    other = better(table, 0.2).sample(frac=1, random_state=0)
+    found = paired_intervals(other, table, TWO, 1, n_resamples=200, seed=4)
+    draws = patient_draws(table["patient"], n_resamples=200, seed=4)
+    parts = [[part for _, part in one.groupby("patient", sort=True)] for one in (table, other)]
+    differences = []
+    for draw in draws:
+        drawn = [
+            pd.concat([part for part, times in zip(some, draw, strict=True) for _ in range(times)])
+            for some in parts
+        ]
+        values = [table_metrics(one, TWO, 1)["accuracy"] for one in drawn]
+        differences.append(values[1] - values[0])
+    assert found["accuracy"] == pytest.approx(np.percentile(differences, [2.5, 97.5]))
+    low, high = found["accuracy"]
+    assert low > 0
+    alone = bootstrap_intervals(table, TWO, 1, n_resamples=200)["accuracy"]
+    assert high - low < 0.5 * (alone[1] - alone[0]), "what is hard for both runs cancels"
+
+
+def test_a_difference_to_itself_is_nothing_and_other_patients_are_no_pair() -> None:
+    table = predictions(TWO)
+    assert set(map(tuple, paired_intervals(table, table, TWO, 1).values())) == {(0.0, 0.0)}
+    with pytest.raises(UsageError, match=r"'P7' is in one table only \(1 in all\)"):
+        paired_intervals(table[table["patient"] != "P7"], table, TWO, 1)
+    one = table[table["patient"] == "P1"]
+    assert set(paired_intervals(one, one, TWO, 1).values()) == {None}

@@ -43,6 +43,7 @@ STEPS: list[Step] = [
     mc.SelectChannels(7, criterion="variance"),
     mc.SelectChannels(at=[701.0, 711.5], tolerance=0.5),
     mc.Crop(702.0, 715.0, exclude=[(705.0, 706.0)]),
+    mc.Blank([(703.0, 706.0), (712.0, 713.0)]),
     mc.SNIPBaseline(half_window=8),
     mc.SNIPBaseline(half_window=8, lls=True, decreasing=False),
     mc.TopHatBaseline(half_window=6),
@@ -97,7 +98,7 @@ def close(found: Any, expected: Any, tolerance: float = 1e-6) -> None:
 
 def test_every_step_of_this_page_has_its_turn() -> None:
     names = ["normalize", "intensity", "standardize", "selection", "baseline", "smoothing", "resample"]
-    modules = {f"msicube.preprocess.{name}" for name in (*names, "peakpick", "peakalign", "pca")}
+    modules = {f"msicube.preprocess.{name}" for name in (*names, "peakpick", "peakalign", "pca", "blank")}
     exported = [getattr(msicube.preprocess, name) for name in msicube.preprocess.__all__]
     ours = {kind for kind in exported if inspect.isclass(kind) and kind.__module__ in modules}
     assert ours == {type(step) for step in STEPS}

@@ -14,9 +14,10 @@ from msicube.schema import MASK
 from msicube.simulate import simulate_msi
 from msicube.store import Study
 from msicube.store.masks import write_image
+from msicube.store.packed import PackedMask
 from msicube.stream.lookup import select
 from msicube.stream.options import Source
-from msicube.stream.selection import PackedMask, Selection
+from msicube.stream.selection import Selection
 from msicube.tiling import Window
 
 

@@ -33,6 +33,10 @@ class OutlierMask(Mask):
         Fraction of good spectra that each limit gives up.
     rule
         Which limit counts: ``"either"``, ``"t2"`` or ``"q"``.
+    margin
+        Factor on both limits. They hold for further spectra of the slides that were fitted on. All spectra of another
+        patient lie farther from the model together, which 1 may take for a slide of nothing but outliers; see
+        :doc:`/guide/masks`.
 
     Attributes
     ----------
@@ -41,7 +45,7 @@ class OutlierMask(Mask):
     explained_variance_ : (n_components,) float64
     t2_limit_, q_limit_ : float
         ``p (n**2 - 1) / (n (n - p)) F(1 - alpha; p, n - p)`` for a new spectrum, and the limit of Jackson and
-        Mudholkar.
+        Mudholkar; both without the margin.
     captured_variance_ : float
         Fraction of the variance inside the model.
     n_spectra_, n_nonfinite_ : int
@@ -85,10 +89,13 @@ class OutlierMask(Mask):
     t2_limit_: float
     q_limit_: float
 
-    def __init__(self, *, n_components: int = 5, alpha: float = 0.01, rule: str = "either") -> None:
+    def __init__(
+        self, *, n_components: int = 5, alpha: float = 0.01, rule: str = "either", margin: float = 1.0
+    ) -> None:
         self.n_components = n_components
         self.alpha = alpha
         self.rule = rule
+        self.margin = margin
 
     def plan(self, n_channels: int) -> int:
         """Check the parameters and the size of the covariance."""
@@ -103,6 +110,8 @@ class OutlierMask(Mask):
                 f"OutlierMask(alpha={self.alpha}, rule={self.rule!r}): expected alpha between 0 and 1, and one of "
                 f"{', '.join(RULES)}"
             )
+        if not self.margin > 0:
+            raise UsageError(f"OutlierMask(margin={self.margin}): expected a factor above 0")
         return super().plan(n_channels)
 
     def request(self) -> Request:
@@ -141,7 +150,7 @@ class OutlierMask(Mask):
         t2 = (scores[:, known] ** 2 / variance[known]).sum(axis=1)
         rest = values - scores @ self.components_
         q = np.einsum("ij,ij->i", rest, rest)
-        beyond = {"t2": t2 > self.t2_limit_, "q": q > self.q_limit_}
+        beyond = {"t2": t2 > self.margin * self.t2_limit_, "q": q > self.margin * self.q_limit_}
         outlier = beyond["t2"] | beyond["q"] if self.rule == "either" else beyond[self.rule]
         numbers = np.stack([t2, q], axis=1)
         numbers[~held] = np.nan
