@@ -46,7 +46,7 @@ class Pipeline(Transformer):
     labels_ : list
         The classes of the fitted spectra; empty where no step asked for them.
     axis_ : (n_channels,) float64 or None
-        m/z or wavenumber of the channels that come in.
+        m/z or wavenumber of the channels that come in; those of the first slide where the first step takes any axis.
     n_spectra_, n_nonfinite_ : int
         Spectra of the first pass, and those that it left out because of a NaN or an infinity; 0 without a pass.
 
