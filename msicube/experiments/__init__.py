@@ -13,6 +13,7 @@ from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
     from msicube.experiments.comparison import Comparison, compare
+    from msicube.experiments.embedding import embed
     from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.prediction import predict
     from msicube.experiments.recipe import Recipe
@@ -25,6 +26,7 @@ _HOMES = {
     "predict": "prediction",
     "Comparison": "comparison",
     "compare": "comparison",
+    "embed": "embedding",
     "Explanation": "explain",
     "explain": "explain",
     "Recipe": "recipe",
@@ -42,6 +44,7 @@ _HOMES = {
 _NEEDS = {
     "prediction": {"torch": "torch"},
     "training": {"torch": "torch", "matplotlib": "plot"},
+    "embedding": {"torch": "torch"},
     "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
 }
@@ -54,6 +57,7 @@ __all__ = [
     "TrainingEvent",
     "builtin_recipes",
     "compare",
+    "embed",
     "explain",
     "load_recipe",
     "open_run",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from msicube.errors import UnknownSlide, UsageError
+from msicube.experiments.heldout import load_network
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.run import PIPELINE, WEIGHTS, Run, open_run
 from msicube.experiments.torch_settings import choose_device
-from msicube.models import build_model, find_model
 from msicube.preprocess import Pipeline
 from msicube.preprocess.channels import Channels
 from msicube.schema import AXIS_NAME
@@ -197,20 +196,10 @@ class _Network:
 
 def _load(run: Run, device: torch.device) -> _Network:
     recipe = run.recipe
-    path = run.path / WEIGHTS
-    if not path.is_file():
-        raise UsageError(f"{run.path} has no {WEIGHTS}: the run has not finished an epoch")
     pipeline = Pipeline.load(run.path / PIPELINE, name=recipe.pipeline.name)
-    classes = tuple(run.info["classes"])
-    options = dict(recipe.model.options)
-    if "weights" in inspect.signature(find_model(recipe.model.name)).parameters:
-        options["weights"] = "random"  # those of the run come next: nothing is to be downloaded
-    model = build_model(
-        recipe.model.name, n_channels=pipeline.n_features_out_, n_classes=len(classes), **options
-    )
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    return _Network(recipe, pipeline, model.to(device).eval(), classes, device, digest)
+    model = load_network(run, n_channels=pipeline.n_features_out_, device=device)
+    digest = hashlib.blake2b((run.path / WEIGHTS).read_bytes(), digest_size=16).hexdigest()
+    return _Network(recipe, pipeline, model, tuple(run.info["classes"]), device, digest)
 
 
 class _Strips:

@@ -10,7 +10,9 @@
       weights.pt         the network after the last finished epoch
       predictions.csv    one row per held-out sample: slide, patient, y, x, label, predicted, p_<class>
       summary.json       the metrics of these predictions, by sample, slide and patient, with confidence intervals
-      examples.npz       patches for the figures
+      examples.npz       samples for the figures: the most confident right and wrong ones, and the least confident
+      tsne.csv           where t-SNE of the penultimate layer puts some of the held-out samples
+      tissue.npz         which pixels of some held-out slides were measured
       figures/           PNG and SVG
       report.html        made by ``msicube report``
       explanation/       made by ``msicube explain``
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 RECIPE, INFO, METRICS, WEIGHTS = "recipe.toml", "run.json", "metrics.jsonl", "weights.pt"
 PIPELINE, FOLD = "pipeline.zarr", "fold_"
+EMBEDDING, TISSUE = "tsne.csv", "tissue.npz"
 PREDICTIONS, SUMMARY, EXAMPLES, FIGURES = "predictions.csv", "summary.json", "examples.npz", "figures"
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from msicube.errors import UsageError
 from msicube.experiments.evaluation import evaluate
 from msicube.experiments.features import Features, prepare_features
-from msicube.experiments.illustration import draw_results, draw_study
+from msicube.experiments.illustration import draw_network, draw_results, draw_study
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.recipe_files import load_recipe
 from msicube.experiments.record import describe_model, first_info, recorded
@@ -182,6 +182,7 @@ def train(
             draw_study(run, study, split, features)
         _Session(run, recipe, split, features, model, device, labels, report).fit(seed)
     if figures:
+        draw_network(run, study)
         draw_results(run)
     return run
 
@@ -262,9 +263,8 @@ class _Session:
         summary = summarise(found.predictions, self.split.classes, self.split.positive, intervals=last)
         with replacing(self.run.path / PREDICTIONS) as partial:
             found.predictions.to_csv(partial, index=False, float_format="%.6g")
-        if self.features.key == "patches":
-            with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
+        with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
         self.run.write_json(SUMMARY, summary)
         return {"loss": found.loss, **summary["samples"]["metrics"]}
 

@@ -45,7 +45,7 @@ def test_a_report_is_one_page_that_needs_nothing_else(patches: Run) -> None:
     text = path.read_text("utf-8")
     page = Page(text)
     assert page.open == []
-    assert len(page.sources) == 8
+    assert len(page.sources) == 11
     for source in page.sources:
         kind, data = re.fullmatch(r"data:image/(png|svg\+xml);base64,(.*)", source).groups()
         start = b"\x89PNG" if kind == "png" else b"<?xml"
