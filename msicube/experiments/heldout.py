@@ -77,9 +77,7 @@ class HeldOut:
             The study does not have all of them any more.
         """
         source = _unlimited(features or self.features)
-        # All slides for spectra: with some of them the order were another than that in which they were scored.
-        slides = sorted(set(places["slide"])) if source.recipe.patches else self.split.test
-        stream = source.stream(slides, seed=self.run.info["seed"], training=False)
+        stream = source.stream(self.stream_slides(places), seed=self.run.info["seed"], training=False)
         number = {slide: i for i, slide in enumerate(stream.slides)}
         wanted = _packed(*(np.asarray(v) for v in (places["slide"].map(number), places["y"], places["x"])))
         order = np.argsort(wanted)
@@ -98,6 +96,11 @@ class HeldOut:
             f"{missing} of {len(wanted)} held-out samples of {self.run.path} are not in {self.features.study.path} "
             f"any more: give the study that the run was trained on, unchanged"
         )
+
+    def stream_slides(self, places: pd.DataFrame) -> list[str]:
+        """Return the slides that :meth:`samples` reads: what the numbers in ``batch["slide"]`` stand for."""
+        # All slides for spectra: with some of them the order were another than that in which they were scored.
+        return sorted(set(places["slide"])) if self.run.recipe.patches else list(self.split.test)
 
 
 def open_held_out(run: Run, study: Study) -> HeldOut:

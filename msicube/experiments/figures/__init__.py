@@ -5,7 +5,7 @@ No pyplot and no global state: figures are made by the object-oriented API and s
 
 from __future__ import annotations
 
-from msicube.experiments.figures.attributions import attribution_figure
+from msicube.experiments.figures.attributions import attribution_figure, strongest_figure
 from msicube.experiments.figures.curves import (
     confusion_figure,
     reliability_figure,
@@ -42,5 +42,6 @@ __all__ = [
     "save_figure",
     "slide_figure",
     "spectrum_figure",
+    "strongest_figure",
     "training_figure",
 ]
