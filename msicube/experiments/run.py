@@ -15,7 +15,7 @@
       tissue.npz         which pixels of some held-out slides were measured
       figures/           PNG and SVG
       report.html        made by ``msicube report``
-      explanation/       made by ``msicube explain``
+      explanation/       made by ``msicube explain``: attributions, the strongest channels, shares of bands
 
 A run of several folds has a folder ``fold_1``, ``fold_2``, ... like this for each, beside recipe, ``run.json``,
 figures, and the predictions of all folds in ``predictions.csv`` and ``summary.json``.

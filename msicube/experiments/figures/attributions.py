@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from msicube.experiments.explain import Explanation
 
 NAMES = {"gradcam": "Grad-CAM", "integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
+COLOUR_OF = {"gradcam": COLOURS[5], "integrated_gradients": COLOURS[1], "occlusion": COLOURS[0]}
 #: Channels that a panel of bars has.
 N_BARS = 15
 #: m/z that are named in a panel.
@@ -66,7 +67,8 @@ def attribution_figure(found: Explanation, bands: Sequence[Band]) -> Figure:
     _name_bands(grid[0], bands, limits)
     grid[-1].set_xlabel(AXIS_LABELS[found.kind])
     grid[-1].set_xlim(*axis_limits(found.kind, found.axis))
-    grid[1].legend(loc="lower right", ncols=len(found.maps))
+    handles, labels = grid[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(found.maps))
     return figure
 
 
@@ -90,12 +92,14 @@ def strongest_figure(found: Explanation) -> Figure:
         ]
         for number, method in enumerate(methods):
             places = np.arange(len(best)) + (number - (len(methods) - 1) / 2) * height
-            colour = COLOURS[list(found.maps).index(method)]
+            colour = COLOUR_OF[method]
             axes.barh(places, scaled[method][best], height, color=colour, label=NAMES[method])
         axes.axvline(0, color="black", lw=0.7)
         axes.set_yticks(range(len(best)), [f"{found.axis[channel]:.3f}" for channel in best], fontsize=6)
         axes.invert_yaxis()
-        axes.set(title=name, xlabel="attribution (largest: 1)", xlim=(-1.05, 1.05))
+        axes.set(
+            title=name, xlabel="attribution (largest: 1)", xlim=(-1.05, 1.05), xticks=[-1, -0.5, 0, 0.5, 1]
+        )
         panel_letter(axes, "abcdefgh"[index])
     grid[0].set_ylabel(AXIS_LABELS[found.kind])
     handles, labels = grid[0].get_legend_handles_labels()
@@ -122,14 +126,17 @@ def _spectrum(axes: Axes, found: Explanation, index: int, *, headroom: float) ->
     twin.spines["right"].set(visible=True, color=COLOURS[4])
     for one in (axes, twin):
         low, high = one.get_ylim()
+        if found.kind == "mz":  # both scales have their 0 at one height
+            high = max(-low, high)
+            low = -high
         one.set_ylim(low, high + headroom * (high - low))
 
 
 def _maps(axes: Axes, found: Explanation, index: int) -> None:
-    for (method, values), colour in zip(found.maps.items(), COLOURS, strict=False):
-        scaled = _scaled(values[index])
+    for method, values in found.maps.items():
+        scaled, colour = _scaled(values[index]), COLOUR_OF[method]
         if method == "gradcam":
-            axes.fill_between(found.axis, 0, scaled, color=COLOURS[5], alpha=0.55, lw=0, label=NAMES[method])
+            axes.fill_between(found.axis, 0, scaled, color=colour, alpha=0.55, lw=0, label=NAMES[method])
         else:
             axes.plot(found.axis, scaled, color=colour, label=NAMES[method], **_marks(found, lw=1))
     axes.axhline(0, color=GREY, lw=0.6)
@@ -166,6 +173,8 @@ def _name_bands(axes: Axes, bands: Sequence[Band], limits: tuple[float, float]) 
 
 def _name_strongest(axes: Axes, found: Explanation, index: int) -> None:
     sizes: Any = sum(np.abs(_scaled(values[index])) for values in found.maps.values())
+    axes.set_ylim(-1.05, 1.85)  # the names stand above the points
+    axes.set_yticks([-1, 0, 1])
     named: list[int] = []
     for channel in np.argsort(-sizes).tolist():
         if all(abs(found.axis[channel] - found.axis[other]) > APART * np.ptp(found.axis) for other in named):
@@ -174,10 +183,10 @@ def _name_strongest(axes: Axes, found: Explanation, index: int) -> None:
             break
     for channel in named:
         axes.annotate(
-            f"{found.axis[channel]:.2f}",
-            (found.axis[channel], 1.0),
+            f"{found.axis[channel]:.1f}",
+            (found.axis[channel], 1.12),
             rotation=90,
             ha="center",
-            va="top",
+            va="bottom",
             fontsize=5.5,
         )

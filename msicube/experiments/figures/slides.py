@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Slides whose names still can be read.
 MOST_NAMED = 50
+#: Fewer slides than this do not spread over the whole width.
+LEAST_WIDTH = 12
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def slide_figure(
         Where a slide's class changes; None where there is no such place.
     """
     rows = sorted(rows, key=lambda row: (row.label, float(row.probability.mean())))
-    figure = new_figure(min(WIDTH, max(3.4, 1.2 + 0.16 * len(rows))), 2.9)
+    figure = new_figure(WIDTH, 2.7)
     axes = figure.subplots()
     if threshold is not None:
         axes.axhline(threshold, color=GREY, lw=1, ls="--", zorder=0)
@@ -69,7 +71,8 @@ def slide_figure(
         axes.vlines(places, found[:, 1], found[:, 2], color=colour, lw=3, alpha=0.55)
         mean = [rows[i].probability.mean() for i in places]
         axes.plot(places, mean, ls="", marker="o", ms=4, color=colour, mec="white", mew=0.5, label=name)
-    axes.set(ylabel=f"probability of {of}", ylim=(-0.02, 1.02), xlim=(-0.7, len(rows) - 0.3))
+    edge = 0.7 + max(0, LEAST_WIDTH - len(rows)) / 2
+    axes.set(ylabel=f"probability of {of}", ylim=(-0.02, 1.02), xlim=(-edge, len(rows) - 1 + edge))
     if len(rows) <= MOST_NAMED:
         axes.set_xticks(range(len(rows)), [row.name for row in rows], rotation=90, fontsize=6)
     else:
