@@ -13,6 +13,7 @@ from msicube.errors import MissingDependency
 
 if TYPE_CHECKING:
     from msicube.experiments.comparison import Comparison, compare
+    from msicube.experiments.embedding import embed
     from msicube.experiments.events import TrainingEvent
     from msicube.experiments.explain import Explanation, explain
     from msicube.experiments.prediction import predict
@@ -31,6 +32,7 @@ _HOMES = {
     "pretrain": "pretraining",
     "Comparison": "comparison",
     "compare": "comparison",
+    "embed": "embedding",
     "Explanation": "explain",
     "ExternalEvaluation": "scoring",
     "evaluate": "scoring",
@@ -53,6 +55,7 @@ _NEEDS = {
     "pretrained": {"torch": "torch"},
     "pretraining": {"torch": "torch", "matplotlib": "plot"},
     "training": {"torch": "torch", "matplotlib": "plot"},
+    "embedding": {"torch": "torch"},
     "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
 }
@@ -66,6 +69,7 @@ __all__ = [
     "TrainingEvent",
     "builtin_recipes",
     "compare",
+    "embed",
     "evaluate",
     "explain",
     "load_recipe",

@@ -1,4 +1,4 @@
-"""Which channels a network looks at: Grad-CAM, integrated gradients and occlusion of single spectra, by captum."""
+"""Which channels a network looks at: Grad-CAM, integrated gradients and occlusion of spectra and patches, by captum."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ Method = Literal["gradcam", "integrated_gradients", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
 #: Spectra of a call, steps of the path of integrated gradients, and width of an occluded window as a share of the axis.
 BATCH, N_STEPS, WINDOW = 32, 20, 0.03
+#: Bytes of the samples of a call.
+BATCH_BYTES = 16 * 2**20
 
 
 class ClassScores(nn.Module):
@@ -28,31 +30,49 @@ class ClassScores(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, spectra: Tensor) -> Tensor:
+    def forward(self, samples: Tensor, acquired: Tensor | None = None) -> Tensor:
         """Return ``(n, n_classes)`` scores that sum to 0."""
-        logits: Tensor = self.model(spectra)
+        logits: Tensor = self.model(samples) if acquired is None else self.model(samples, acquired)
         return logits - logits.mean(dim=1, keepdim=True)
 
 
 def attribute(
-    model: nn.Module, spectra: Tensor, target: Tensor, *, method: Method, baseline: Tensor
+    model: nn.Module,
+    samples: Tensor,
+    target: Tensor,
+    *,
+    method: Method,
+    baseline: Tensor,
+    acquired: Tensor | None = None,
+    references: Tensor | None = None,
+    window: float = WINDOW,
 ) -> NDArray[np.float32]:
-    """Return how much each channel speaks for a class, in each spectrum.
+    """Return how much each channel speaks for a class, in each spectrum or patch.
 
     Parameters
     ----------
     model
-        Maps ``(n, n_channels)`` to logits; is put into evaluation mode.
-    spectra
-        ``(n, n_channels)``, on the model's device.
+        Maps ``(n, n_channels)`` spectra, or ``(n, n_channels, size, size)`` patches and their acquired pixels, to
+        logits; is put into evaluation mode.
+    samples
+        Spectra or patches, on the model's device.
     target
         ``(n,)`` class that is spoken for.
     method
         ``"gradcam"``: the last convolution's filters weighted by their mean gradient, positive parts, interpolated
-        linearly to the channels. ``"integrated_gradients"``: along the way from the baseline. ``"occlusion"``: what is
-        lost where a window of :data:`WINDOW` of the axis is replaced by the baseline.
+        linearly to the channels; of spectra. ``"integrated_gradients"``: along the way from the baseline; of a patch
+        the sum over its pixels. ``"occlusion"``: what is lost where a window of the axis is replaced by the
+        baseline; of a patch in all of its pixels.
     baseline
         ``(n_channels,)``: a spectrum that speaks for no class, such as the mean of all.
+    acquired
+        ``(n, size, size)`` pixels of patches.
+    references
+        ``(k, n_channels, size, size)`` patches of all classes that integrated gradients start from, in turn, and are
+        averaged over. A patch of one spectrum would not do: a patch that is scaled to its own range may look the same
+        to the network anywhere on the way from there, and what is attributed would add up to nothing.
+    window
+        Width of an occluded window, as a share of the axis; one channel at least.
 
     Returns
     -------
@@ -67,13 +87,22 @@ def attribute(
     References
     ----------
     Selvaraju et al., ICCV (2017) 618; Sundararajan, Taly and Yan, ICML (2017) 3319; Zeiler and Fergus, ECCV (2014) 818.
+    Several baselines: Erion et al., Nat. Mach. Intell. 3 (2021) 620.
     """
     scores = ClassScores(model).eval()
-    explain = {"gradcam": _gradcam, "integrated_gradients": _integrated, "occlusion": _occlusion}[method]
-    parts = [
-        explain(scores, some, of, baseline[None])
-        for some, of in zip(spectra.split(BATCH), target.split(BATCH), strict=True)
-    ]
+    rows = max(1, min(BATCH, BATCH_BYTES // (4 * samples[0].numel())))
+    parts = []
+    for start in range(0, len(samples), rows):
+        part = slice(start, start + rows)
+        inside = None if acquired is None else acquired[part]
+        if method == "gradcam":
+            parts.append(_gradcam(scores, samples[part], target[part]))
+        elif method == "occlusion":
+            parts.append(_occlusion(scores, samples[part], target[part], baseline, inside, window))
+        else:
+            starts = baseline[None] if references is None else references
+            each = [_integrated(scores, samples[part], target[part], one[None], inside) for one in starts]
+            parts.append(torch.stack(each).mean(dim=0))
     return torch.cat(parts).detach().float().cpu().numpy()
 
 
@@ -97,7 +126,7 @@ def cam_layer(model: nn.Module) -> nn.Module:
     return convolutions[-1]
 
 
-def _gradcam(scores: ClassScores, spectra: Tensor, target: Tensor, _: Tensor) -> Tensor:
+def _gradcam(scores: ClassScores, spectra: Tensor, target: Tensor) -> Tensor:
     from captum.attr import LayerAttribution, LayerGradCam
 
     found: Any = LayerGradCam(scores, cam_layer(scores.model)).attribute(
@@ -107,25 +136,42 @@ def _gradcam(scores: ClassScores, spectra: Tensor, target: Tensor, _: Tensor) ->
     return wide[:, 0]
 
 
-def _integrated(scores: ClassScores, spectra: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
+def _integrated(
+    scores: ClassScores, samples: Tensor, target: Tensor, start: Tensor, acquired: Tensor | None
+) -> Tensor:
     from captum.attr import IntegratedGradients
 
     found: Any = IntegratedGradients(scores).attribute(
-        spectra, baselines=baseline, target=target, n_steps=N_STEPS, internal_batch_size=8 * BATCH
+        samples,
+        baselines=start.expand_as(samples),
+        target=target,
+        additional_forward_args=acquired,
+        n_steps=N_STEPS,
+        internal_batch_size=max(len(samples), 8 * BATCH if samples.ndim == 2 else 2 * len(samples)),
     )
-    return found
+    return found.flatten(2).sum(dim=2) if found.ndim > 2 else found
 
 
-def _occlusion(scores: ClassScores, spectra: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
+def _occlusion(
+    scores: ClassScores,
+    samples: Tensor,
+    target: Tensor,
+    baseline: Tensor,
+    acquired: Tensor | None,
+    share: float,
+) -> Tensor:
     from captum.attr import Occlusion
 
-    width = max(1, round(WINDOW * spectra.shape[1]))
+    window = (max(1, round(share * samples.shape[1])), *samples.shape[2:])
+    level = baseline.reshape(1, -1, *[1] * (samples.ndim - 2))
     with torch.no_grad():
         found: Any = Occlusion(scores).attribute(
-            spectra,
-            sliding_window_shapes=(width,),
-            strides=(width,),
-            baselines=baseline.expand_as(spectra),
+            samples,
+            sliding_window_shapes=window,
+            strides=window,
+            baselines=level.expand_as(samples),
             target=target,
+            additional_forward_args=acquired,
         )
-    return found
+    # The window is one: what is lost stands in each of its pixels, and is not lost once for each.
+    return found[:, :, 0, 0] if found.ndim > 2 else found

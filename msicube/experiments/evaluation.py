@@ -13,47 +13,70 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from msicube.errors import UsageError
+from msicube.experiments.examples import COLUMNS, N_EXAMPLES, NAMES
 
-#: Patches kept of each kind for the figure.
-N_EXAMPLES = 6
+#: The most channels that are kept of a patch.
+N_CHANNELS = 8
 
 
 @dataclass
 class Examples:
-    """The samples with the highest confidence among those seen, right and wrong ones apart.
+    """Samples worth a look: of each class the most confident right and wrong ones, and the least confident of all.
+
+    Confidence is the log odds of the predicted class, which goes on where a probability is rounded to 1.
+
+    Parameters
+    ----------
+    classes
+        They share :data:`N_EXAMPLES` right ones, and as many wrong ones; each has one at least.
 
     Attributes
     ----------
     kept
-        ``"right"`` and ``"wrong"`` to at most :data:`N_EXAMPLES` of ``(confidence, slide, y, x, label, predicted,
-        sample)``, the most confident first.
+        Kind and true class (empty for ``"unsure"``) to ``(rank, probability, slide, y, x, label, predicted, sample)``,
+        the best example first.
     """
 
-    kept: dict[str, list[tuple[Any, ...]]] = field(default_factory=lambda: {"right": [], "wrong": []})
+    classes: Sequence[str]
+    kept: dict[tuple[str, str], list[tuple[Any, ...]]] = field(default_factory=dict)
 
-    def add(self, inputs: Tensor, rows: pd.DataFrame, confidence: NDArray[np.floating[Any]]) -> None:
+    def add(self, inputs: Tensor, rows: pd.DataFrame, logits: Tensor) -> None:
         """Look at one batch."""
-        right = (rows["label"] == rows["predicted"]).to_numpy()
-        for kind, mask in (("right", right), ("wrong", ~right)):
-            inside = np.flatnonzero(mask)
-            best = inside[np.argsort(-confidence[inside], kind="stable")[:N_EXAMPLES]]
+        odds, probability = _log_odds(logits), torch.softmax(logits, dim=1).amax(dim=1).numpy()
+        label = rows["label"].to_numpy()
+        right = label == rows["predicted"].to_numpy()
+        each = max(1, N_EXAMPLES // len(self.classes))
+
+        def keep(kind: str, name: str, rank: NDArray[np.float64], inside: NDArray[np.bool_], n: int) -> None:
+            kept = self.kept.setdefault((kind, name), [])
+            worst = kept[-1][0] if len(kept) == n else np.inf
+            places = np.flatnonzero(inside & (rank <= worst))
+            best = places[np.argsort(rank[places], kind="stable")[:n]]
             found = [
                 (
-                    float(confidence[i]),
+                    float(rank[i]),
+                    float(probability[i]),
                     *rows.iloc[i][["slide", "y", "x", "label", "predicted"]],
-                    inputs[i].numpy().copy(),
+                    (inputs[i, :N_CHANNELS] if inputs.ndim == 4 else inputs[i]).numpy().copy(),
                 )
                 for i in best
             ]
-            self.kept[kind] = sorted(self.kept[kind] + found, key=lambda e: (-e[0], *e[1:4]))[:N_EXAMPLES]
+            kept[:] = sorted([*kept, *found], key=lambda e: (e[0], *e[2:5]))[:n]
+
+        for name in self.classes:
+            keep("right", name, -odds, right & (label == name), each)
+            keep("wrong", name, -odds, ~right & (label == name), each)
+        keep("unsure", "", odds, np.ones(len(rows), bool), N_EXAMPLES)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return plain arrays by name, to be saved; a kind of which there is none is left out."""
-        names = ("confidence", "slide", "y", "x", "label", "predicted", "sample")
+        found = {
+            kind: [one for (of, _), kept in self.kept.items() if of == kind for one in kept] for kind in NAMES
+        }
         return {
             f"{kind}_{name}": np.stack([np.asarray(value) for value in column])
-            for kind, entries in self.kept.items()
-            for name, column in zip(names, zip(*entries, strict=True), strict=False)
+            for kind, entries in found.items()
+            for name, column in zip(COLUMNS, zip(*entries, strict=True), strict=False)
         }
 
 
@@ -69,7 +92,7 @@ class Evaluation:
     loss
         Mean cross-entropy.
     examples
-        The most confident right and the most confident wrong samples.
+        Samples worth a look.
     """
 
     predictions: pd.DataFrame
@@ -112,7 +135,7 @@ def evaluate(
     """
     model.eval()
     truth = np.asarray(labels)
-    tables, total, examples = [], 0.0, Examples()
+    tables, total, examples = [], 0.0, Examples(classes)
     with torch.inference_mode():
         for batch in batches:
             real = batch["weight"] > 0
@@ -122,9 +145,7 @@ def evaluate(
             total += float(nn.functional.cross_entropy(logits, target, reduction="sum"))
             rows = _rows(batch, real, logits, slides, truth, classes)
             tables.append(rows)
-            if key == "patches":
-                confidence = rows[[f"p_{name}" for name in classes]].to_numpy().max(axis=1)
-                examples.add(inputs, rows, confidence)
+            examples.add(inputs, rows, logits)
     if not tables:
         raise UsageError(
             f"the held-out slides gave no {key}: lower patches.min_coverage or patches.size, or hold out other slides"
@@ -157,3 +178,10 @@ def _rows(
             **{f"p_{name}": probability[:, i] for i, name in enumerate(classes)},
         }
     )
+
+
+def _log_odds(logits: Tensor) -> NDArray[np.float64]:
+    """Return the log odds of each sample's predicted class."""
+    best, place = logits.double().max(dim=1)
+    others = logits.double().scatter(1, place[:, None], -torch.inf)
+    return (best - torch.logsumexp(others, dim=1)).numpy()

@@ -1,30 +1,42 @@
-"""Which figures a run has, and drawing them from the study and from the run's folder."""
+"""Drawing the figures of a run, from the study and from the run's folder."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from msicube.errors import UsageError
+from msicube.experiments.examples import (
+    patch_rows,
+    read_examples,
+    single_rows,
+    spectral_axis,
+    spectrum_panels,
+)
 from msicube.experiments.figures import (
-    ImageRow,
-    Picture,
+    SlideRow,
     colour_figure,
     confusion_figure,
+    embedding_figure,
     ion_image_figure,
+    patch_channel_figure,
     patch_figure,
     probability_figure,
     reliability_figure,
     roc_figure,
     save_figure,
+    slide_figure,
+    spectrum_figure,
     training_figure,
 )
+from msicube.experiments.maps import probability_picture, read_tissue, save_tissue
 from msicube.experiments.metrics import by_slide
-from msicube.experiments.run import EXAMPLES, FIGURES, PREDICTIONS, Run
+from msicube.experiments.run import EMBEDDING, FIGURES, PREDICTIONS, Run
 from msicube.experiments.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -32,88 +44,18 @@ if TYPE_CHECKING:
     from msicube.experiments.split import Split
     from msicube.store import Study
 
+_log = logging.getLogger(__name__)
+#: Columns of a table that are text, whatever they look like.
+TEXT = dict.fromkeys(("slide", "patient", "label", "predicted"), str)
 #: Slides shown in a figure of pictures, and channels shown of each.
 N_SLIDES, N_ION_SLIDES, N_CHANNELS = 8, 4, 4
-AXIS_TEXT = {"msi": "m/z {:.3f}", "ftir": "{:.1f} cm$^{{-1}}$"}
-
-
-@dataclass(frozen=True)
-class FigureSpec:
-    """A figure of a run: its file, what it is called, what it shows, and how a page should treat it."""
-
-    name: str
-    title: str
-    caption: str
-    vector: bool = False
-    wide: bool = True
-
-
-FIGURES_OF_A_RUN = (
-    FigureSpec(
-        "training",
-        "Training",
-        "Loss (a), accuracy (b) and ROC AUC (c) after each epoch. Training values are running means over the epoch, "
-        "with dropout; held-out values are those of all scored {samples} of held-out patients.",
-        vector=True,
-    ),
-    FigureSpec(
-        "confusion",
-        "Confusion matrix",
-        "Held-out {samples} and slides by true and predicted class: share of the true class, and number.",
-        vector=True,
-    ),
-    FigureSpec(
-        "roc",
-        "Receiver operating characteristic",
-        "By {samples}, and by slide with the mean probability of its {samples}.",
-        vector=True,
-        wide=False,
-    ),
-    FigureSpec(
-        "calibration",
-        "Calibration",
-        "Held-out {samples} by their predicted probability, in ten bins: how often it was so, and how many there are.",
-        vector=True,
-        wide=False,
-    ),
-    FigureSpec(
-        "explanation",
-        "What the network looks at",
-        "By class, held-out spectra that were told right. Above: their mean as the network sees it (black), and that "
-        "less the mean of the other classes (orange). Below: the mean attribution to each channel, by Grad-CAM, "
-        "integrated gradients from the mean spectrum, and occlusion by it; where a line is negative, a channel speaks "
-        "against the class.",
-        vector=True,
-    ),
-    FigureSpec(
-        "ion_images",
-        "Ion images",
-        "Intensity as measured, of the channels that tell the classes of the training slides best apart. The scale of "
-        "each channel ends at its 99th percentile. Slides are drawn at one scale; grey was not measured.",
-    ),
-    FigureSpec(
-        "pca",
-        "Principal components as colour",
-        "The first three features of the pipeline as red, green and blue, each stretched alike in all slides. Grey was "
-        "not measured.",
-    ),
-    FigureSpec(
-        "probability",
-        "Predictions on the tissue",
-        "Predicted probability on held-out slides, {samples} at their place. Grey was not measured or not predicted.",
-    ),
-    FigureSpec(
-        "patches",
-        "Example patches",
-        "Held-out patches of which the network was most certain, as it sees them: right ones above, wrong ones below, "
-        "with the slide, its true class, and the predicted class with its probability.",
-    ),
-)
+AXIS_TEXT = {"msi": "$m/z$ {:.3f}", "ftir": "{:.1f} cm$^{{-1}}$"}
 
 
 def draw_study(run: Run, study: Study, split: Split, features: Features) -> None:
     """Draw the figures that show the data: ion images, and principal components as colour."""
     folder = run.path / FIGURES
+    save_tissue(run, features.study, split.test)
     columns, titles = features.top_channels(N_CHANNELS)
     shown = pick_slides(split, (*split.test, *split.train), N_ION_SLIDES)
     pictures = [
@@ -133,37 +75,109 @@ def draw_study(run: Run, study: Study, split: Split, features: Features) -> None
     save_figure(colour_figure(pictures, names=features.names[:3]), folder, "pca")
 
 
+def draw_network(run: Run, study: Study) -> None:
+    """Lay held-out samples out by the network's penultimate layer, for the figure that :func:`draw_results` draws.
+
+    A network of a user's own may have no such layer, and a small study too few samples: a line says so, and the run is
+    none the worse.
+    """
+    from msicube.experiments.embedding import embed
+
+    try:
+        embed(run, study=study, seed=run.info["seed"])
+    except UsageError as error:
+        _log.warning("no figure of t-SNE: %s", error)
+
+
 def draw_results(run: Run) -> None:
     """Draw the figures that follow from the run's folder, as far as the run came."""
-    info, folder = run.info, run.path / FIGURES
-    classes, positive = info["classes"], info["positive"]
+    folder = run.path / FIGURES
     if run.metrics:
         chance = run.summary["samples"]["chance"]
         save_figure(training_figure(run.history, chance=chance), folder, "training")
     if not (run.path / PREDICTIONS).is_file():
         return
-    samples = "patches" if run.recipe.patches else "pixels"
     predictions = run.predictions
+    _draw_scores(run, predictions)
+    _draw_slides(run, predictions)
+    _draw_examples(run)
+    if tables := _embeddings(run):
+        save_figure(embedding_figure(tables, run.info["classes"]), folder, "embedding")
+
+
+def n_embedded(run: Run) -> int:
+    """Return how many samples the figure of t-SNE shows."""
+    return sum(map(len, _embeddings(run)))
+
+
+def _embeddings(run: Run) -> list[pd.DataFrame]:
+    paths = [one.path / EMBEDDING for one in run.folds or [run]]
+    return [pd.read_csv(path, dtype=TEXT) for path in paths if path.is_file()]
+
+
+def _draw_scores(run: Run, predictions: pd.DataFrame) -> None:
+    """Draw confusion matrices, ROC and calibration."""
+    info, folder = run.info, run.path / FIGURES
+    classes, positive = info["classes"], info["positive"]
+    samples = "patches" if run.recipe.patches else "pixels"
     tables = {samples: predictions, "slides": by_slide(predictions, classes)}
-    save_figure(
-        confusion_figure({name: confusion(table, classes) for name, table in tables.items()}, classes),
-        folder,
-        "confusion",
-    )
+    counts = {name: confusion(table, classes) for name, table in tables.items()}
+    save_figure(confusion_figure(counts, classes), folder, "confusion")
     save_figure(roc_figure(_scores(tables, classes, positive)), folder, "roc")
     found = run.summary["samples"]["calibration"]
     of = classes[positive] if len(classes) == 2 else "the predicted class"
+    figure = reliability_figure(found["bins"], of=of, ece=found["ece"], brier=found["brier"])
+    save_figure(figure, folder, "calibration")
+
+
+def _draw_slides(run: Run, predictions: pd.DataFrame) -> None:
+    """Draw predictions on the tissue, and how the samples of a slide become one probability."""
+    info, folder = run.info, run.path / FIGURES
+    classes, positive = info["classes"], info["classes"][info["positive"]]
+    size = run.recipe.patches.size if run.recipe.patches else 1
+    rows = {row["slide"]: row for row in info["split"]["test"]}
+    of_slide = {str(slide): table for slide, table in predictions.groupby("slide")}
+    tissue = read_tissue(run)
+    scored = [slide for slide in rows if slide in of_slide]
+    pictures = [
+        probability_picture(
+            rows[slide],
+            of_slide[slide],
+            classes=classes,
+            positive=positive,
+            size=size,
+            tissue=tissue.get(slide),
+        )
+        for slide in spread(scored, {slide: rows[slide]["label"] for slide in scored}, classes, N_SLIDES)
+    ]
+    save_figure(probability_figure(pictures, positive=positive), folder, "probability")
+    two = len(classes) == 2
+    slides = [
+        SlideRow(slide, classes.index(label), of_slide[slide][f"p_{positive if two else label}"].to_numpy())
+        for slide, label in ((slide, rows[slide]["label"]) for slide in scored)
+    ]
+    of = positive if two else "the true class"
     save_figure(
-        reliability_figure(found["bins"], of=of, ece=found["ece"], brier=found["brier"]),
-        folder,
-        "calibration",
+        slide_figure(slides, classes=classes, of=of, threshold=0.5 if two else None), folder, "slides"
     )
-    pictures = _probability_pictures(info, predictions, run.recipe.patches.size if run.recipe.patches else 1)
-    save_figure(probability_figure(pictures, positive=classes[positive]), folder, "probability")
-    if (run.path / EXAMPLES).is_file():
-        with np.load(run.path / EXAMPLES) as examples:
-            rows = _example_rows(examples)
-        save_figure(patch_figure(rows, names=info["features"][:3]), folder, "patches")
+
+
+def _draw_examples(run: Run) -> None:
+    """Draw the samples worth a look."""
+    info, folder = run.info, run.path / FIGURES
+    examples = read_examples(run)
+    if not examples:
+        return
+    features = info["features"]
+    if run.recipe.patches:
+        save_figure(patch_figure(patch_rows(examples, info), names=features[:3]), folder, "patches")
+        single = single_rows(examples, info)
+        save_figure(patch_channel_figure(single, names=features), folder, "patch_channels")
+    else:
+        kind, axis = spectral_axis(features)
+        panels = spectrum_panels(examples, info)
+        figure = spectrum_figure(panels, kind=kind, axis=axis, classes=info["classes"])
+        save_figure(figure, folder, "spectra")
 
 
 def confusion(table: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.int64]:
@@ -184,6 +198,12 @@ def pick_slides(split: Split, slides: Sequence[str], n: int) -> list[str]:
     return sorted(turns[:n], key=lambda slide: split.classes.index(split.labels[slide]))
 
 
+def spread(slides: Sequence[str], labels: Mapping[str, str], classes: Sequence[str], n: int) -> list[str]:
+    """Return at most ``n`` slides, evenly taken from them in the order of their classes."""
+    ordered = sorted(slides, key=lambda slide: (classes.index(labels[slide]), slide))
+    return ordered[:: max(1, -(-len(ordered) // n))]
+
+
 def _scores(tables: Mapping[str, pd.DataFrame], classes: Sequence[str], positive: int) -> dict[str, Any]:
     """Return what the ROC figure draws: of two classes the positive one, of more each against the rest."""
     if len(classes) == 2:
@@ -194,34 +214,3 @@ def _scores(tables: Mapping[str, pd.DataFrame], classes: Sequence[str], positive
         }
     table = next(iter(tables.values()))
     return {name: ((table["label"] == name).to_numpy(), table[f"p_{name}"].to_numpy()) for name in classes}
-
-
-def _probability_pictures(info: Mapping[str, Any], predictions: pd.DataFrame, size: int) -> list[Picture]:
-    """Return a map for some held-out slides, from the predictions at their places."""
-    positive = info["classes"][info["positive"]]
-    rows = {row["slide"]: row for row in info["split"]["test"]}
-    by_class = sorted(rows, key=lambda slide: (info["classes"].index(rows[slide]["label"]), slide))
-    step = max(1, -(-len(by_class) // N_SLIDES))
-    pictures = []
-    for slide in by_class[::step]:
-        row, table = rows[slide], predictions[predictions["slide"] == slide]
-        values = np.full(row["shape"], np.nan, np.float32)
-        for y, x, p in zip(table["y"], table["x"], table[f"p_{positive}"], strict=True):
-            values[y : y + size, x : x + size] = p
-        thin = max(1, -(-max(values.shape) // 512))
-        pixel = row["pixel_size"] * thin if row["pixel_size"] else None
-        pictures.append(Picture(f"{slide} ({row['label']})", values[::thin, ::thin], pixel))
-    return pictures
-
-
-def _example_rows(examples: Mapping[str, NDArray[Any]]) -> list[ImageRow]:
-    rows = []
-    for kind in ("right", "wrong"):
-        if f"{kind}_sample" in examples:
-            columns = (examples[f"{kind}_{name}"] for name in ("slide", "label", "predicted", "confidence"))
-            captions = [
-                f"{slide} ({label})\nas {predicted}, p = {confidence:.2f}"
-                for slide, label, predicted, confidence in zip(*columns, strict=True)
-            ]
-            rows.append(ImageRow(kind, examples[f"{kind}_sample"], captions))
-    return rows

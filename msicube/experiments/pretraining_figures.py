@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.experiments.figures import (
-    ImageRow,
+    PatchRow,
     masked_loss_figure,
     masked_spectra_figure,
     patch_figure,
@@ -37,7 +37,11 @@ def draw_pretraining(run: Run, channels: Channels) -> None:
     with np.load(run.path / EXAMPLES) as stored:
         examples = {name: stored[name] for name in stored.files}
     if run.recipe.patches:
-        figure = patch_figure(_rows(examples), names=run.info["features"][:3])
+        parts = run.info["split"]
+        pixel_sizes = {
+            row["slide"]: row["pixel_size"] for part in ("train", "validation") for row in parts[part]
+        }
+        figure = patch_figure(_rows(examples, pixel_sizes), names=run.info["features"][:3])
     else:
         on_axis = channels.on_axis
         axis = channels.values if on_axis else np.arange(channels.n, dtype=float)
@@ -46,10 +50,10 @@ def draw_pretraining(run: Run, channels: Channels) -> None:
     save_figure(figure, folder, "reconstruction")
 
 
-def _rows(examples: Mapping[str, NDArray[Any]]) -> list[ImageRow]:
+def _rows(examples: Mapping[str, NDArray[Any]], pixel_sizes: Mapping[str, float | None]) -> list[PatchRow]:
     """Return rows of patches: measured, masked, reconstructed, interpolated."""
     hidden = np.broadcast_to(examples["masked"], examples["truth"].shape)
-    places = zip(*(examples[name] for name in ("slide", "y", "x")), strict=True)
+    places = zip(*(examples[name].tolist() for name in ("slide", "y", "x")), strict=True)
     rows = {
         "measured": examples["truth"],
         "masked": np.where(hidden, 0.5, examples["truth"]),
@@ -57,7 +61,8 @@ def _rows(examples: Mapping[str, NDArray[Any]]) -> list[ImageRow]:
         "interpolated": examples["interpolated"],
     }
     captions = [f"{slide}\ny = {y}, x = {x}" for slide, y, x in places]
+    sizes = [pixel_sizes.get(slide) for slide in examples["slide"].tolist()]
     return [
-        ImageRow(name, patches, captions if name == "interpolated" else [""] * len(captions))
+        PatchRow(name, patches, captions if name == "measured" else [""] * len(captions), sizes)
         for name, patches in rows.items()
     ]

@@ -104,6 +104,10 @@ class RelabelledStudy(MaskedStudy):
         """Return the ``(y, x)`` mask of the pixels that the experiment looks at."""
         return self.mask(slide)
 
+    def measured(self, slide: str) -> NDArray[np.bool_]:
+        """Return the ``(y, x)`` mask of all pixels that hold a spectrum, whatever the experiment looks at."""
+        return super().acquired(slide)
+
     def mask(self, slide: str, where: str = ACQUIRED) -> NDArray[np.bool_]:
         """Return which pixels of a slide an expression chooses, of those that the experiment looks at."""
         chosen = super().mask(slide, where) & super().mask(slide, self._where)

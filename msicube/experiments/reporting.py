@@ -10,7 +10,8 @@ from typing import Any
 import msicube
 from msicube.errors import UsageError
 from msicube.experiments.comparison import leak_remark
-from msicube.experiments.illustration import FIGURES_OF_A_RUN, FigureSpec, draw_results
+from msicube.experiments.gallery import FIGURES_OF_A_RUN, FigureSpec
+from msicube.experiments.illustration import draw_results, n_embedded
 from msicube.experiments.metrics import METRICS
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.run import FIGURES, RECIPE, Run, open_run, replacing
@@ -102,11 +103,11 @@ def _figure(run: Run, spec: FigureSpec, recipe: Recipe) -> dict[str, Any]:
     path = _file(run, spec)
     kind = "svg+xml" if path.suffix == ".svg" else "png"
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    samples = "patches" if recipe.patches else "pixels"
+    facts = {"samples": "patches" if recipe.patches else "pixels", "n_embedded": f"{n_embedded(run):,}"}
     return {
-        "title": spec.title,
+        "title": spec.title.format(**facts),
         "wide": spec.wide,
-        "caption": spec.caption.format(samples=samples),
+        "caption": spec.caption.format(**facts),
         "source": f"data:image/{kind};base64,{data}",
     }
 

@@ -12,10 +12,12 @@
       predictions.csv    one row per held-out sample: slide, patient, y, x, label, predicted, p_<class>
       summary.json       the metrics of these predictions, by sample, slide and patient, with confidence intervals
       tensorboard/       events for TensorBoard, with ``train.tensorboard``
-      examples.npz       patches for the figures
+      examples.npz       samples for the figures: the most confident right and wrong ones, and the least confident
+      tsne.csv           where t-SNE of the penultimate layer puts some of the held-out samples
+      tissue.npz         which pixels of some held-out slides were measured
       figures/           PNG and SVG
       report.html        made by ``msicube report``
-      explanation/       made by ``msicube explain``
+      explanation/       made by ``msicube explain``: attributions, the strongest channels, shares of bands
       evaluation/        made by ``msicube evaluate``: a folder for each study
 
 The folder of a pretraining has the same, as far as it applies: ``weights.pt`` is the encoder, ``decoder.pt`` what it
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 RECIPE, INFO, METRICS, WEIGHTS = "recipe.toml", "run.json", "metrics.jsonl", "weights.pt"
 CHECKPOINT, LOCK = "checkpoint.pt", ".lock"
 PIPELINE, FOLD = "pipeline.zarr", "fold_"
+EMBEDDING, TISSUE = "tsne.csv", "tissue.npz"
 PREDICTIONS, SUMMARY, EXAMPLES, FIGURES = "predictions.csv", "summary.json", "examples.npz", "figures"
 
 

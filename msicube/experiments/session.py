@@ -344,9 +344,8 @@ class Session:
         """Write the held-out predictions, and what follows from them."""
         with replacing(self.run.path / PREDICTIONS) as partial:
             found.predictions.to_csv(partial, index=False, float_format="%.6g")
-        if self.features.key == "patches":
-            with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
+        with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **found.examples.arrays())
         self.run.write_json(SUMMARY, summary)
 
     def _save_weights(self) -> None:

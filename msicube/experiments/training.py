@@ -15,7 +15,7 @@ from msicube.errors import CorruptStore, UsageError
 from msicube.experiments.classical import with_one_epoch
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import Features, prepare_features
-from msicube.experiments.illustration import draw_results, draw_study
+from msicube.experiments.illustration import draw_network, draw_results, draw_study
 from msicube.experiments.masks import load_masks
 from msicube.experiments.pretrained import check_pretrained, describe_pretrained, first_network
 from msicube.experiments.ranks import Ranks, failures_of_others, process_group
@@ -169,6 +169,7 @@ def train(
                 session.fit()
             info |= session.outcome | {"weights": file_digest(run.path / WEIGHTS)}
             if figures and ranks.leads:
+                draw_network(run, study)
                 draw_results(run)
         if ranks.leads:
             session.checkpoints.remove()

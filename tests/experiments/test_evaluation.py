@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from msicube.errors import UsageError
-from msicube.experiments.evaluation import N_EXAMPLES, evaluate
+from msicube.experiments.evaluation import evaluate
+from msicube.experiments.examples import N_EXAMPLES
 from msicube.experiments.summary import summarise
 
 CLASSES = ("normal", "tumour")
@@ -75,24 +76,37 @@ def test_predictions_are_those_of_the_network_at_their_place_without_the_padding
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
-def test_the_most_certain_samples_are_kept_whatever_the_batches(size: int) -> None:
+def test_the_most_and_the_least_certain_samples_are_kept_whatever_the_batches(size: int) -> None:
     rng = np.random.default_rng(1)
-    logits = rng.normal(size=(40, 2)).astype(np.float32)
-    slide = np.zeros(40, np.int64)
-    examples = run(batches(logits, slide, np.ones(40), size)).examples.arrays()
-    margin = logits[:, 0] - logits[:, 1]
-    for kind, order in (("right", np.argsort(-margin)), ("wrong", np.argsort(margin))):
-        best = order[:N_EXAMPLES]
+    logits = rng.normal(size=(60, 2)).astype(np.float32)
+    slide = np.arange(60) % 2  # slide "a" is normal, "b" tumour
+    examples = run(batches(logits, slide, np.ones(60), size)).examples.arrays()
+    margin = (logits[:, 0] - logits[:, 1]) * np.where(slide == 0, 1, -1)  # positive: right
+    by_class = [np.flatnonzero(slide == code) for code in (0, 1)]
+    expected = {
+        "right": np.concatenate([of[np.argsort(-margin[of])][: N_EXAMPLES // 2] for of in by_class]),
+        "wrong": np.concatenate([of[np.argsort(margin[of])][: N_EXAMPLES // 2] for of in by_class]),
+        "unsure": np.argsort(np.abs(margin))[:N_EXAMPLES],
+    }
+    for kind, best in expected.items():
         np.testing.assert_allclose(examples[f"{kind}_sample"].reshape(-1, 4)[:, :2], logits[best])
         assert (examples[f"{kind}_y"] * 5 + examples[f"{kind}_x"]).tolist() == best.tolist()
-        assert set(examples[f"{kind}_label"]) == {"normal"}
-        assert (np.diff(examples[f"{kind}_confidence"]) <= 0).all()
+        assert examples[f"{kind}_label"].tolist() == [CLASSES[code] for code in slide[best]]
+        probability = 1 / (1 + np.exp(-np.abs(margin[best])))
+        np.testing.assert_allclose(examples[f"{kind}_confidence"], probability, rtol=1e-5)
+
+
+def test_certainty_goes_on_where_probabilities_are_rounded_to_1() -> None:
+    logits = np.array([[0, 90], [0, 300], [0, 200], [0, 100], [0, 110]], np.float32)
+    arrays = run(batches(logits, np.ones(5, np.int64), np.ones(5), 2)).examples.arrays()
+    assert set(arrays["right_confidence"]) == {1.0}
+    assert arrays["right_x"].tolist() == [1, 2, 4]
 
 
 def test_what_is_always_right_has_no_wrong_example() -> None:
     logits = np.array([[3, 0], [0, 3]], np.float32)
     arrays = run(batches(logits, np.array([0, 1]), np.ones(2), 2)).examples.arrays()
-    assert {name.split("_")[0] for name in arrays} == {"right"}
+    assert {name.split("_")[0] for name in arrays} == {"right", "unsure"}
 
 
 def test_nothing_to_score_is_an_error() -> None:

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from msicube.experiments.illustration import _probability_pictures, confusion, pick_slides
+from msicube.experiments.illustration import confusion, pick_slides, spread
 from msicube.experiments.split import Split
 
 LABELS = {"a": "normal", "b": "tumour", "c": "tumour", "d": "tumour", "e": "normal"}
@@ -22,19 +21,6 @@ def test_a_confusion_matrix_counts_true_against_predicted() -> None:
     assert confusion(table, ("n", "t")).tolist() == [[1, 1], [1, 2]]
 
 
-def test_predictions_are_put_back_on_the_slide() -> None:
-    info = {
-        "classes": ["normal", "tumour"],
-        "positive": 1,
-        "split": {"test": [{"slide": "d", "label": "tumour", "shape": [4, 7], "pixel_size": 10.0}]},
-    }
-    table = pd.DataFrame(
-        {"slide": ["d", "d", "other"], "y": [0, 2, 0], "x": [0, 4, 2], "p_tumour": [0.25, 0.75, 1.0]}
-    )
-    (picture,) = _probability_pictures(info, table, 2)
-    expected = np.full((4, 7), np.nan)
-    expected[:2, :2] = 0.25
-    expected[2:, 4:6] = 0.75
-    np.testing.assert_array_equal(picture.values, expected)
-    assert picture.title == "d (tumour)"
-    assert picture.pixel_size == 10.0
+@pytest.mark.parametrize(("n", "expected"), [(1, "a"), (2, "ac"), (3, "abd"), (9, "aebcd")])
+def test_slides_are_taken_evenly_in_the_order_of_their_classes(n: int, expected: str) -> None:
+    assert spread("abcde", LABELS, ("normal", "tumour"), n) == list(expected)

@@ -45,12 +45,31 @@ def test_a_report_is_one_page_that_needs_nothing_else(patches: Run) -> None:
     text = path.read_text("utf-8")
     page = Page(text)
     assert page.open == []
-    assert len(page.sources) == 8
+    assert len(page.sources) == len(list((patches.path / "figures").glob("*.svg")))
     for source in page.sources:
         kind, data = re.fullmatch(r"data:image/(png|svg\+xml);base64,(.*)", source).groups()
         start = b"\x89PNG" if kind == "png" else b"<?xml"
         assert base64.b64decode(data).startswith(start)
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", re.sub(r'"data:[^"]*"', "", text))
+
+
+def test_a_report_suits_a_phone_and_paper_and_the_dark(patches: Run) -> None:
+    text = mc.report(patches).read_text("utf-8")
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    style = text[text.index("<style>") : text.index("</style>")]
+    for rule in ("@media print", "@media screen and (max-width", "prefers-color-scheme: dark", "@page"):
+        assert rule in style
+    printed = style[style.index("@media print") :]
+    assert re.search(r"figure,[^{]*\{ break-inside: avoid", printed), "no page break inside a figure"
+    assert "max-height: 200mm" in printed, "a figure and its words fit on a page"
+    images = re.findall(r"<img [^>]*>", text)
+    assert len(images) == len(list((patches.path / "figures").glob("*.svg")))
+    titles = re.findall(r"<h3>([^<]*)</h3>", text)
+    assert [re.search(r'alt="([^"]*)"', image).group(1) for image in images] == titles
+    assert not re.search(r"[{}]samples[{}]|n_embedded", text.replace(style, ""))
+    # What is wider than a phone moves sideways by itself, and not the page with it.
+    assert text.count("<table") == text.count('class="scroll"><table')
+    assert text.count("<img") == text.count('class="frame"><img')
 
 
 def test_a_report_has_the_numbers_of_the_run(patches: Run, pixels: tuple[Run, Any]) -> None:

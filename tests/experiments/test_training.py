@@ -71,12 +71,15 @@ def test_the_run_folder_is_complete(pixels: tuple[Run, Any], patches: Run) -> No
         "weights.pt",
         "predictions.csv",
         "summary.json",
+        "examples.npz",
+        "tissue.npz",
+        "tsne.csv",
         "figures",
     }
     others = {"report.html", "explanation", "evaluation"}  # of other tests of this session
     assert {path.name for path in pixels[0].path.iterdir()} - others == common
-    assert {path.name for path in patches.path.iterdir()} - others == common | {"examples.npz"}
-    figures = {path.stem for path in (patches.path / "figures").iterdir()}
+    assert {path.name for path in patches.path.iterdir()} - others == common
+    figures = {path.stem for path in (patches.path / "figures").iterdir()} - {"explanation", "strongest"}
     assert figures == {
         "training",
         "confusion",
@@ -85,12 +88,14 @@ def test_the_run_folder_is_complete(pixels: tuple[Run, Any], patches: Run) -> No
         "ion_images",
         "pca",
         "probability",
+        "slides",
+        "embedding",
         "patches",
+        "patch_channels",
     }
-    assert {path.stem for path in (pixels[0].path / "figures").iterdir()} - others == figures - {
-        "pca",
-        "patches",
-    }
+    others |= {"strongest"}
+    of_pixels = {path.stem for path in (pixels[0].path / "figures").iterdir()} - others
+    assert of_pixels == figures - {"pca", "patches", "patch_channels"} | {"spectra"}
     for run in (pixels[0], patches):
         assert open_run(run.path).info["state"] == "finished"
         assert run.info["versions"]["torch"] == torch.__version__

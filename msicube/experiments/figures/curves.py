@@ -121,14 +121,14 @@ def reliability_figure(bins: Sequence[Mapping[str, float]], *, of: str, ece: flo
     ece, brier
         Expected calibration error and Brier score, for the legend.
     """
-    figure = new_figure(3.4, 3.9)
+    figure = new_figure(3.4, 4.1)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     predicted, observed, n = (np.array([row[key] for row in bins]) for key in ("predicted", "observed", "n"))
     upper.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="as predicted")
     text = f"observed (ECE {ece:.3f}, Brier {brier:.3f})"
     upper.plot(predicted, observed, color=COLOURS[0], marker="o", ms=3.5, label=text, clip_on=False)
     upper.set(ylabel="observed share", ylim=(-0.01, 1.01))
-    upper.legend(loc="upper left")
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     left = np.array([row["low"] for row in bins])
     lower.bar(
         left, n, width=[row["high"] - row["low"] for row in bins], align="edge", color=COLOURS[0], ec="white"

@@ -1,4 +1,4 @@
-"""Figures of pictures: ion images, PCA as colour, probability maps, patches."""
+"""Figures of slides: ion images, PCA as colour, probability maps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from msicube.experiments.figures.style import (
     GREY,
     NOT_ACQUIRED,
+    NOT_PREDICTED,
     WIDTH,
     new_figure,
     scale_bar,
@@ -36,20 +37,14 @@ class Picture:
         ``(y, x)`` or ``(y, x, channel)``; NaN where nothing was measured.
     pixel_size
         Of one picture element, in micrometres; None where it is not known.
+    measured
+        ``(y, x)``: where there is a spectrum, though there may be no value; None where that is all one.
     """
 
     title: str
     values: NDArray[np.floating[Any]]
     pixel_size: float | None
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """Example patches of one kind: the name of the row, and of each patch the pixels and what stands below."""
-
-    name: str
-    patches: NDArray[np.floating[Any]]
-    captions: Sequence[str]
+    measured: NDArray[np.bool_] | None = None
 
 
 @styled
@@ -127,51 +122,27 @@ def probability_figure(pictures: Sequence[Picture], *, positive: str) -> Figure:
     positive
         The class.
     """
-    figure, grid, frame = _picture_grid(pictures, extra=0.1)
+    from matplotlib.patches import Patch
+
+    figure, grid, frame = _picture_grid(pictures, extra=0.35)
     image: Any = None
+    greys: dict[str, str] = {}
     for axes, picture in zip(grid, pictures, strict=True):
+        if picture.measured is not None:
+            left_out = picture.measured & np.isnan(picture.values)
+            greys |= {"not measured": NOT_ACQUIRED} if not picture.measured.all() else {}
+            greys |= {"measured, not predicted": NOT_PREDICTED} if left_out.any() else {}
+            axes.imshow(np.where(left_out[..., None], _rgb(NOT_PREDICTED), _rgb(NOT_ACQUIRED)))
         image = frame.show(axes, picture, picture.values, cmap="RdBu_r", vmin=0, vmax=1)
-        axes.set_title(picture.title)
+        axes.set_title(picture.title, fontsize=6.5)
     bar = figure.colorbar(image, ax=list(grid), shrink=0.9, aspect=25, label=f"probability of {positive}")
     bar.outline.set_visible(False)
+    if greys:
+        handles = [
+            Patch(facecolor=colour, label=name) for name, colour in sorted(greys.items(), reverse=True)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
-
-
-@styled
-def patch_figure(rows: Sequence[ImageRow], *, names: Sequence[str]) -> Figure:
-    """Draw example patches as the network sees them: the first three channels as red, green and blue, [0, 1].
-
-    Parameters
-    ----------
-    rows
-        Patches ``(n, channel, size, size)`` of one kind each.
-    names
-        Of the channels.
-    """
-    n_columns = max(len(row.patches) for row in rows)
-    edge = min((WIDTH - 0.4) / n_columns, 1.1)
-    figure = new_figure(0.4 + edge * n_columns, 0.2 + (edge + 0.3) * len(rows), pictures=True)
-    grid = figure.subplots(len(rows), n_columns, squeeze=False)
-    for row, line in zip(rows, grid, strict=True):
-        for axes, patch, caption in zip(line, row.patches, row.captions, strict=False):
-            _show(axes, _patch_colours(patch))
-            axes.set_xlabel(caption, fontsize=6)
-        for axes in line[len(row.patches) :]:
-            axes.set_axis_off()
-        line[0].set_ylabel(row.name)
-    key = ", ".join(f"{c}: {name}" for c, name in zip(("red", "green", "blue"), names, strict=False))
-    figure.supxlabel(key if len(names) > 1 else f"grey: {names[0]}", fontsize=7)
-    return figure
-
-
-def _patch_colours(patch: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Return ``(size, size, 3)``: one channel becomes grey, two leave blue empty."""
-    if patch.shape[0] == 1:
-        patch = np.repeat(patch, 3, axis=0)
-    colours = np.zeros((*patch.shape[1:], 3))
-    n = min(3, patch.shape[0])
-    colours[..., :n] = np.moveaxis(patch[:n], 0, -1)
-    return np.clip(np.nan_to_num(colours), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -200,7 +171,7 @@ class _Frame:
 
     def show(self, axes: Axes, picture: Picture, values: NDArray[Any], **how: Any) -> Any:
         """Draw values in the middle of the frame, with a scale bar."""
-        image = _show(axes, values, **how)
+        image = show_image(axes, values, **how)
         size = (picture.pixel_size or 1.0) if self.in_micrometres else 1.0
         ny, nx = values.shape[:2]
         height, width = self.height / size, self.width / size
@@ -216,14 +187,15 @@ def _picture_grid(pictures: Sequence[Picture], *, extra: float) -> tuple[Figure,
     n_columns = ceil(len(pictures) / n_rows)
     frame = _Frame.of(pictures)
     edge = min((WIDTH - 0.6) / n_columns, 2.2)
-    figure = new_figure(0.6 + edge * n_columns, extra + n_rows * (edge * frame.aspect + 0.38), pictures=True)
+    figure = new_figure(0.6 + edge * n_columns, extra + n_rows * (edge * frame.aspect + 0.5), pictures=True)
     grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes in grid[len(pictures) :]:
         axes.set_axis_off()
     return figure, grid[: len(pictures)], frame
 
 
-def _show(axes: Axes, values: NDArray[Any], **how: Any) -> Any:
+def show_image(axes: Axes, values: NDArray[Any], **how: Any) -> Any:
+    """Draw an image without ticks, in a thin frame."""
     axes.set_facecolor(NOT_ACQUIRED)
     axes.set_xticks([])
     axes.set_yticks([])

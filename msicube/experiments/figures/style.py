@@ -9,6 +9,9 @@ from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,7 +23,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#8C8C8C"
 #: Where a slide has no measured pixel.
 NOT_ACQUIRED = "#D2D2D2"
+#: Measured, but nothing was predicted.
+NOT_PREDICTED = "#A6A6A6"
 WIDTH = 7.0
+#: Kind of a spectral axis to its label; an m/z has no unit.
+AXIS_LABELS = {"mz": "$m/z$", "wavenumber": "wavenumber (cm$^{-1}$)"}
 
 _RC: Any = {
     "font.size": 8,
@@ -86,10 +93,19 @@ def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str, *, dp
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             path = target / f"{name}.{suffix}"
             partial = target / f".{name}.partial.{suffix}"
-            figure.savefig(partial, format=suffix, dpi=dpi, metadata=metadata)
+            figure.savefig(
+                partial, format=suffix, dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.03
+            )
             partial.replace(path)
             paths.append(path)
     return paths
+
+
+def axis_limits(kind: str, axis: NDArray[np.float64]) -> tuple[float, float]:
+    """Return where a spectral axis begins and ends on the page: wavenumbers fall from left to right."""
+    low, high = float(axis.min()), float(axis.max())
+    edge = 0.0 if kind == "wavenumber" else 0.01 * (high - low or 1.0)
+    return (high, low) if kind == "wavenumber" else (low - edge, high + edge)
 
 
 def panel_letter(axes: Axes, letter: str) -> None:
