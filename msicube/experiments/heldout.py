@@ -81,7 +81,7 @@ class HeldOut:
         wanted = _packed(*(np.asarray(v) for v in (places["slide"].map(number), places["y"], places["x"])))
         order = np.argsort(wanted)
         missing = len(wanted)
-        for batch in stream if missing else ():
+        for batch in stream:
             found = _packed(*(batch[name].numpy() for name in ("slide", "y", "x")))
             at = np.minimum(np.searchsorted(wanted, found, sorter=order), len(wanted) - 1)
             keep = torch.from_numpy((wanted[order[at]] == found) & (batch["weight"].numpy() > 0))

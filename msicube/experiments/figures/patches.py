@@ -97,7 +97,7 @@ def patch_channel_figure(rows: Sequence[PatchRow], *, names: Sequence[str]) -> F
         for axes, channel in zip(line[1:], patch, strict=False):
             image = show_image(axes, channel, cmap="viridis", vmin=stretch.low, vmax=stretch.high)
         scale_bar(line[0], patch.shape[-1], row.pixel_sizes[0])
-    for axes, title in zip(grid[0], [" ".join(["as", *_letters(names)]), *shown], strict=True):
+    for axes, title in zip(grid[0], ["as grey" if len(names) == 1 else "as RGB", *shown], strict=True):
         axes.set_title(title)
     bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=0.8, aspect=25, label=stretch.text)
     bar.outline.set_visible(False)
@@ -136,7 +136,3 @@ def _key(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"grey: {names[0]}"
     return ", ".join(f"{colour}: {name}" for colour, name in zip(RGB, names, strict=False))
-
-
-def _letters(names: Sequence[str]) -> list[str]:
-    return ["grey"] if len(names) == 1 else ["RGB"]
