@@ -197,7 +197,7 @@ def test_a_run_on_patches_is_explained_at_the_mz_before_its_components(learned: 
     assert "The channels that count most" in mc.report(patches).read_text("utf-8")
     done = CliRunner().invoke(cli, ["explain", str(patches.path), "--samples", "2", "--method", "occlusion"])
     assert done.exit_code == 0, done.output
-    assert "the strongest channels by occlusion" in done.output
+    assert "the strongest channels by occlusion" in " ".join(done.output.split())
 
 
 def test_the_mz_that_mark_the_tumour_are_found_through_components_and_patches(
