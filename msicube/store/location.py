@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -163,13 +164,16 @@ class Location:
             return []
 
     def sizes(self) -> dict[str, int]:
-        """Return the length of every object below a folder, by its path in it, sorted."""
+        """Return the length of every object below a folder, by its path in it, sorted.
+
+        What is being written, or vanishes meanwhile, is left out: others may be at work in the same folder.
+        """
         if self.local is not None:
-            found = {
-                path.relative_to(self.local).as_posix(): path.stat().st_size
-                for folder, _, names in os.walk(self.local)
-                for path in map(Path(folder).joinpath, names)
-            }
+            found = {}
+            for folder, _, names in os.walk(self.local):
+                for path in (Path(folder, name) for name in names if not name.endswith(TEMPORARY)):
+                    with suppress(FileNotFoundError):
+                        found[path.relative_to(self.local).as_posix()] = path.stat().st_size
         else:
             filesystem, root = self._remote()
             root = filesystem._strip_protocol(root).rstrip("/")
