@@ -150,6 +150,10 @@ class TrainSection:
     checkpoint_seconds
         Between one checkpoint and the next within an epoch; 0 writes one after every step, ``inf`` none. There is one
         at the end of each epoch, and when a run is interrupted, in any case.
+    renew_statistics
+        Whether the statistics of batch normalisation are taken anew before an epoch is evaluated, over up to 32 batches
+        of training samples; see :func:`msicube.experiments.normalisation.renew_statistics`. Not on several GPUs, whose
+        statistics are of the whole batch.
     """
 
     epochs: int = _number(10, 1)
@@ -166,6 +170,7 @@ class TrainSection:
     monitor: Literal["loss", "accuracy", "precision", "recall", "specificity", "f1", "roc_auc"] = "loss"
     patience: int = _number(0, 0)
     checkpoint_seconds: float = _number(60.0, 0)
+    renew_statistics: bool = True
 
 
 @dataclass(frozen=True)

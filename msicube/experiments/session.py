@@ -19,6 +19,7 @@ from msicube.experiments.evaluation import Evaluation, evaluate
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import AnyStream, Features
 from msicube.experiments.interruption import Interruption
+from msicube.experiments.normalisation import renew_statistics
 from msicube.experiments.ranks import Ranks
 from msicube.experiments.run import EXAMPLES, PREDICTIONS, SUMMARY, WEIGHTS, Run, replacing
 from msicube.experiments.split import Split
@@ -286,6 +287,7 @@ class Session:
         place, epochs = self.place, self.settings.epochs
         started = time.perf_counter() - place.seconds
         loss, right, weight = place.sums
+        self._renew_statistics()
         entry: dict[str, Any] = {
             "epoch": place.epoch,
             "train": {"loss": loss / weight, "accuracy": right / weight},
@@ -316,6 +318,17 @@ class Session:
             self._write_checkpoint()
         self.report(event)
         return place
+
+    def _renew_statistics(self) -> None:
+        """Let batch normalisation know the weights that the epoch ended with; the next epoch goes on from there."""
+        synchronised = any(isinstance(layer, nn.SyncBatchNorm) for layer in self.model.modules())
+        if not self.settings.renew_statistics or self.optimizer is None or synchronised:
+            return
+        self.model.train()
+        rest_frozen(self.model)
+        self.stream.set_epoch(self.place.epoch - 1)
+        batches = self.features.batches(self.stream, training=True)
+        renew_statistics(self.model, batches, key=self.features.key, device=self.device)
 
     def _is_better(self, value: float | None) -> bool:
         """Return whether an epoch is the best so far; one without a number is not, unless it is the first."""
