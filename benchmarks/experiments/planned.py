@@ -7,15 +7,15 @@ from benchmarks.experiments.table import Experiment, StudySpec, Table, Task
 _COLORECTAL = StudySpec(
     "colorectal",
     (
-        "simulate msi {files} --slides 80 --shape 192 192 --channels 400 --patient-effect 2 --seed 1",
+        "simulate msi {files} --slides 80 --shape 192 192 --channels 400 --patient-effect 2 --seed 2",
         "convert {files} {study} --samples {files}/samples.csv",
     ),
 )
 _BREAST = StudySpec(
     "breast",
     (
-        "simulate ftir {files} --slides 96 --shape 64 64 --seed 1",
-        "convert {files} {study} --crop 900:1800 --samples {files}/samples.csv",
+        "simulate ftir {files} --slides 96 --shape 64 64 --wavenumbers 900 3100 --seed 2",
+        "convert {files} {study} --samples {files}/samples.csv",
         "mask {study} tissue --method tissue --per-slide",
         'mask {study} paraffin --method paraffin --per-slide --where "~tissue"',
     ),
@@ -36,8 +36,10 @@ _CNN = (
 )
 _CARENET = (
     *(_ONE_THREAD, "spectra.limit=4000", "spectra.test_limit=2000"),
-    *("train.epochs=10", "train.learning_rate=2e-4"),
+    "train.epochs=10",
 )
+#: Classifiers that are fitted at once know no epochs.
+_CLASSICAL = (_ONE_THREAD, "spectra.limit=40000", "spectra.test_limit=2000")
 
 FULL = Table(
     studies=(_COLORECTAL, _BREAST),
@@ -116,6 +118,30 @@ FULL = Table(
             options="--shuffle-labels",
             settings=_CARENET,
             against=("binary",),
+        ),
+        *(
+            Experiment(
+                name,
+                "breast-binary",
+                "breast-ftir-binary",
+                shows,
+                options=options,
+                settings=settings,
+                against=("binary",),
+            )
+            for name, shows, options, settings in (
+                ("no-outliers", "ablation: outliers are kept", "--where tissue", _CARENET),
+                (
+                    "no-masks",
+                    "ablation: all measured pixels, paraffin and holes too",
+                    "--where acquired",
+                    _CARENET,
+                ),
+                ("no-emsc", "ablation: without EMSC", "", (*_CARENET, "pipeline.without=['EMSC']")),
+                ("plsda", "PLS-DA in the place of the network", "--model plsda", _CLASSICAL),
+                ("svm", "a support vector machine", "--model svm", _CLASSICAL),
+                ("random-forest", "a random forest", "--model random_forest", _CLASSICAL),
+            )
         ),
         Experiment(
             "subtypes",
