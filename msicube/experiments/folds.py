@@ -18,7 +18,7 @@ from msicube.experiments.ranks import process_group
 from msicube.experiments.recipe import Recipe
 from msicube.experiments.record import first_info, writing
 from msicube.experiments.resuming import start_run
-from msicube.experiments.run import FOLD, PREDICTIONS, SUMMARY, Run, replacing
+from msicube.experiments.run import FOLD, INFO, PREDICTIONS, SUMMARY, Run, replacing
 from msicube.experiments.split import Split, resolve_split
 from msicube.experiments.summary import summarise
 from msicube.experiments.torch_settings import choose_device
@@ -102,8 +102,10 @@ def cross_validate(
                 if ranks.leads:
                     _pool(run, runs, info)
             info |= {key: runs[0].info[key] for key in ("model", "features", "torch_threads")}
-            if figures and ranks.leads:
-                draw_results(run)
+            if ranks.leads:
+                run.write_json(INFO, info)  # the figures read it
+                if figures:
+                    draw_results(run)
     return run
 
 

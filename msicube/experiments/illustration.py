@@ -168,7 +168,8 @@ def _draw_examples(run: Run) -> None:
     examples = read_examples(run)
     if not examples:
         return
-    features = info["features"]
+    # Of folds that were interrupted, only those that are finished know what they saw.
+    features = info.get("features") or run.folds[0].info["features"]
     if run.recipe.patches:
         save_figure(patch_figure(patch_rows(examples, info), names=features[:3]), folder, "patches")
         single = single_rows(examples, info)

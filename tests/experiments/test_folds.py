@@ -53,10 +53,15 @@ def folded(many: Path) -> tuple[Run, list[TrainingEvent]]:
         many,
         many.parent / "folded",
         overrides={**OPTIONS, "data.split": "folds", "data.folds": 3},
-        figures=False,
         progress=events.append,
     )
     return run, events
+
+
+def test_figures_of_all_folds_are_drawn(folded: tuple[Run, list[TrainingEvent]]) -> None:
+    run, _ = folded
+    drawn = {path.stem for path in (run.path / "figures").glob("*.svg")}
+    assert {"confusion", "roc", "spectra", "embedding"} <= drawn
 
 
 def test_every_slide_is_held_out_once_by_a_fold_that_did_not_see_its_patient(
