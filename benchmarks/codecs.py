@@ -15,14 +15,15 @@ from msicube.axis import OBSERVED, SpectralBins
 from msicube.codecs import CODECS, ChunkCodec
 from msicube.readers import open_source
 from msicube.simulate import simulate_msi
+from msicube.store.peaks import CHUNK_VALUES
 from msicube.tiling import Window, plan_tiles
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "imzml"
 SECONDS = 1.0
 
 
-def sources(work: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield named cubes, whole: they are small."""
+def sources(work: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield the chunks of named cubes, and those of the m/z of peaks; the cubes are small."""
     kinds = (
         ("continuous", "profile", None),
         ("processed", "profile", "ppm:100"),
@@ -33,10 +34,16 @@ def sources(work: Path) -> Iterator[tuple[str, np.ndarray]]:
         slide = simulate_msi(
             folder, slides=1, shape=(128, 128), channels=1024, mode=mode, representation=representation, overwrite=True
         ).slides[0]  # fmt: skip
-        yield f"simulated {mode} {representation}", _cube(slide.path, law)
+        yield f"simulated {mode} {representation}", chunks_of(_cube(slide.path, law))
     if SHARED.is_dir():
-        yield "real profile (Example_Continuous)", _cube(SHARED / "pyimzml/Example_Continuous.imzML", None)
-        yield "real centroid (picked, 20 ppm)", _cube(SHARED / "galaxy/picked.imzml", "ppm:20")
+        yield (
+            "real profile (Example_Continuous)",
+            chunks_of(_cube(SHARED / "pyimzml/Example_Continuous.imzML", None)),
+        )
+        yield "real centroid (picked, 20 ppm)", chunks_of(_cube(SHARED / "galaxy/picked.imzml", "ppm:20"))
+    yield "m/z of peaks, simulated processed centroid", peak_chunks(work / "processed-centroid")
+    if SHARED.is_dir():
+        yield "m/z of peaks, real (picked)", peak_chunks(SHARED / "galaxy", "picked.imzml")
 
 
 def _cube(path: Path, law: str | None) -> np.ndarray:
@@ -69,6 +76,13 @@ def chunks_of(cube: np.ndarray) -> list[np.ndarray]:
     return [chunk for chunk in cut if chunk.any()]
 
 
+def peak_chunks(folder: Path, name: str = "*.imzML") -> list[np.ndarray]:
+    """Return the m/z of a file's peaks, cut as the store does."""
+    source = open_source(next(folder.glob(name))).peaks()  # type: ignore[attr-defined]
+    mz = source.read_mz(0, len(source.lengths))
+    return [mz[start : start + CHUNK_VALUES].copy() for start in range(0, len(mz), CHUNK_VALUES)]
+
+
 def rate(work: object, chunks: list) -> float:  # type: ignore[type-arg]
     """Return items a second of calling ``work`` on each of the chunks, over about a second."""
     done, start = 0, time.perf_counter()
@@ -83,10 +97,10 @@ def run(work: Path) -> None:
     """Print one table for each kind of data."""
     console = Console(width=None if Console().is_terminal else 120)
     console.print(machine() + "; one thread")
-    for name, cube in sources(work):
-        chunks = chunks_of(cube)
+    for name, chunks in sources(work):
+        dtype = chunks[0].dtype
         size = sum(chunk.nbytes for chunk in chunks)
-        zeros = 1 - sum(int(np.count_nonzero(chunk)) for chunk in chunks) / (size / cube.itemsize)
+        zeros = 1 - sum(int(np.count_nonzero(chunk)) for chunk in chunks) / (size / dtype.itemsize)
         table = Table(
             "codec",
             "ratio",
@@ -95,7 +109,7 @@ def run(work: Path) -> None:
             title=f"{name}: {zeros:.0%} zeros in stored chunks",
         )
         for codec_name in CODECS:
-            codec = ChunkCodec.named(codec_name, cube.dtype)
+            codec = ChunkCodec.named(codec_name, dtype)
             encoded = [(codec.encode(chunk), np.empty_like(chunk)) for chunk in chunks]
             table.add_row(
                 codec_name,

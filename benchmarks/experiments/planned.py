@@ -165,7 +165,7 @@ FULL = Table(
 )
 
 _SMALL_CARENET = (
-    *(_ONE_THREAD, "train.epochs=2", "train.batch_size=25", "spectra.limit=500", "spectra.test_limit=200"),
+    *(_ONE_THREAD, "train.epochs=6", "train.batch_size=25", "spectra.limit=500", "spectra.test_limit=200"),
     *("model.width=[4,8,16]", "model.hidden=16", "data.folds=2"),
 )
 
@@ -174,9 +174,11 @@ QUICK = Table(
         StudySpec(
             "breast",
             (
-                "simulate ftir {files} --slides 16 --shape 16 16 --seed 1 --class-difference 5 --patient-effect 0.3",
-                "convert {files} {study} --crop 900:1800 --samples {files}/samples.csv",
+                "simulate ftir {files} --slides 16 --shape 16 16 --wavenumbers 900 3100 --seed 1 --class-difference 5 "
+                "--patient-effect 0.3",
+                "convert {files} {study} --samples {files}/samples.csv",
                 "mask {study} tissue --method tissue --per-slide",
+                'mask {study} paraffin --method paraffin --per-slide --where "~tissue"',
             ),
         ),
     ),
