@@ -22,7 +22,6 @@ _BREAST = StudySpec(
 )
 _TUMOUR = Task("colorectal", "Colorectal MALDI imaging: tumour or normal", "colorectal", "label")
 _CANCER = Task("breast-binary", "Breast micro-FTIR: cancer or adjacent tissue", "breast", "diagnosis")
-_SUBTYPE = Task("breast-subtypes", "Breast micro-FTIR: which of four subtypes", "breast", "subtype")
 
 #: What differs from the recipes; the page gives the reasons.
 _ONE_THREAD = "train.threads=1"
@@ -43,7 +42,7 @@ _CLASSICAL = (_ONE_THREAD, "spectra.limit=40000", "spectra.test_limit=2000")
 
 FULL = Table(
     studies=(_COLORECTAL, _BREAST),
-    tasks=(_TUMOUR, _CANCER, _SUBTYPE),
+    tasks=(_TUMOUR, _CANCER),
     experiments=(
         Experiment(
             "resnet18",
@@ -130,7 +129,6 @@ FULL = Table(
                 against=("binary",),
             )
             for name, shows, options, settings in (
-                ("no-outliers", "ablation: outliers are kept", "--where tissue", _CARENET),
                 (
                     "no-masks",
                     "ablation: all measured pixels, paraffin and holes too",
@@ -142,24 +140,6 @@ FULL = Table(
                 ("svm", "a support vector machine", "--model svm", _CLASSICAL),
                 ("random-forest", "a random forest", "--model random_forest", _CLASSICAL),
             )
-        ),
-        Experiment(
-            "subtypes",
-            "breast-subtypes",
-            "breast-ftir-subtypes",
-            "the same chain on the cores of tumours alone",
-            settings=_CARENET,
-            explain="run",
-            figures=("confusion",),
-        ),
-        Experiment(
-            "subtypes-shuffled",
-            "breast-subtypes",
-            "breast-ftir-subtypes",
-            "the same on labels that say nothing: chance",
-            options="--shuffle-labels",
-            settings=_CARENET,
-            against=("subtypes",),
         ),
     ),
 )

@@ -26,6 +26,7 @@ ODD = 5
 BECOMES: dict[type[Step], tuple[str, str, str, str]] = {
     mp.ALSBaseline: ("NaN", "NaN", "zeros", "rounding"),
     mp.BandMask: ("false", "false", "false", "false"),
+    mp.Blank: ("there", "near", "zeros", "finite"),  # the odd one is blanked, and 0 times infinity is NaN
     mp.Crop: ("there", "there", "zeros", "same"),
     mp.DeadPixelMask: ("true", "true", "true", "true"),
     mp.EMSC: ("NaN", "NaN", "zeros", "NaN"),  # a constant is a mere baseline
