@@ -129,12 +129,6 @@ FULL = Table(
                 against=("binary",),
             )
             for name, shows, options, settings in (
-                (
-                    "no-masks",
-                    "ablation: all measured pixels, paraffin and holes too",
-                    "--where acquired",
-                    _CARENET,
-                ),
                 ("no-emsc", "ablation: without EMSC", "", (*_CARENET, "pipeline.without=['EMSC']")),
                 ("plsda", "PLS-DA in the place of the network", "--model plsda", _CLASSICAL),
                 ("svm", "a support vector machine", "--model svm", _CLASSICAL),

@@ -141,6 +141,7 @@ def evaluate(
             real = batch["weight"] > 0
             inputs = batch[key][real]
             logits = model(inputs.to(device, non_blocking=True)).float().cpu()
+            check_finite(logits, inputs, batch["slide"][real], slides, what="held-out")
             target = torch.from_numpy(truth)[batch["slide"][real]]
             total += float(nn.functional.cross_entropy(logits, target, reduction="sum"))
             rows = _rows(batch, real, logits, slides, truth, classes)
@@ -155,6 +156,40 @@ def evaluate(
     predictions.insert(1, "patient", predictions["slide"].map(patient_of))
     predictions = predictions.sort_values(["slide", "y", "x"], kind="stable", ignore_index=True)
     return Evaluation(predictions, total / len(predictions), examples)
+
+
+def check_finite(logits: Tensor, inputs: Tensor, slide: Tensor, slides: Sequence[str], *, what: str) -> None:
+    """Check that a network made numbers of a batch.
+
+    Parameters
+    ----------
+    logits, inputs
+        ``(n, n_classes)`` and ``(n, ...)``.
+    slide, slides
+        ``(n,)`` index of each sample's slide, and their names.
+    what
+        Of the samples, for the error.
+
+    Raises
+    ------
+    UsageError
+        It did not: samples hold a NaN or an infinity, as spectra of dead pixels do after a normalisation; or the
+        training went wrong.
+    """
+    if bool(torch.isfinite(logits).all()):
+        return
+    odd = ~torch.isfinite(inputs.reshape(len(inputs), -1)).all(dim=1).cpu()
+    if bool(odd.any()):
+        name = slides[int(slide[odd.to(slide.device)][0])]
+        raise UsageError(
+            f"{int(odd.sum())} of {len(inputs)} {what} samples of a batch hold a NaN or an infinity, one of them in "
+            f"slide {name}: leave such pixels out, for example with `msicube mask STUDY dead --method dead` and "
+            f'--where "~dead"'
+        )
+    raise UsageError(
+        f"the network makes NaN or infinities of {what} samples that are finite: its weights have gone astray, so "
+        f"lower train.learning_rate"
+    )
 
 
 def _rows(

@@ -15,7 +15,7 @@ from msicube.errors import UsageError
 from msicube.experiments.acceleration import Precision, compiled
 from msicube.experiments.checkpoint import Checkpoints, Place
 from msicube.experiments.classical import fit_at_once
-from msicube.experiments.evaluation import Evaluation, evaluate
+from msicube.experiments.evaluation import Evaluation, check_finite, evaluate
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import AnyStream, Features
 from msicube.experiments.interruption import Interruption
@@ -270,6 +270,7 @@ class Session:
         with self.precision.autocast():
             logits = self.trained(inputs)
         logits = logits.float()
+        check_finite(logits.detach(), inputs, batch["slide"], self.stream.slides, what="training")
         losses = nn.functional.cross_entropy(logits, target, reduction="none") * weight
         self.scaler.scale(losses.sum() / self._shared_weight(weight)).backward()
         self.scaler.step(self.optimizer)

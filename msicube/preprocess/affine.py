@@ -95,7 +95,9 @@ class Affine:
         if weight is not None and weight.ndim == 2:
             block = out = block @ weight
         elif weight is not None:
-            with np.errstate(invalid="ignore"):  # an infinity in a channel of weight 0 becomes NaN, and is no surprise
+            with np.errstate(
+                invalid="ignore"
+            ):  # an infinity in a channel of weight 0 becomes NaN, and is no surprise
                 block = out = np.multiply(block, weight, out=out)
         if offset is not None:
             block = np.add(block, offset, out=out)

@@ -19,7 +19,7 @@ from msicube.experiments import Run, open_run, parse_overrides
 FEW = "--set data.folds=2 --set train.threads=1 --set spectra.test_limit=2000"
 SMALL = (
     f"{FEW} --set train.epochs=8 --set train.batch_size=25 --set spectra.limit=800 --set model.width=[8,16,16] "
-    "--set model.hidden=16 --set model.momentum=0.05"
+    "--set model.hidden=16 --set model.momentum=0.05 --set train.renew_statistics=false"
 )
 
 
