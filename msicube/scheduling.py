@@ -1,4 +1,4 @@
-"""Where work runs: threads, processes, or a Dask cluster, by one argument everywhere.
+"""Where Dask work runs: threads, processes, or a cluster, by one argument everywhere.
 
 A scheduler is ``"threads"``, ``"processes"``, ``"synchronous"``, the address of a Dask scheduler
 (``"tcp://host:8786"``) or a :class:`distributed.Client`. Nothing here changes Dask's global configuration.
@@ -115,11 +115,10 @@ def run_tasks(
     workers: int | None = None,
     on_result: Callable[[Result], None],
 ) -> None:
-    """Apply a function to each item and hand over results as they finish.
+    """Apply a function to each item, as one Dask task each, and hand over results as they finish.
 
-    Independent tasks have no graph, so threads of this process take them without Dask, which a small conversion would
-    spend more time importing than working. A local scheduler keeps at most ``workers`` tasks in flight, so memory is
-    bounded by the bound of one task times ``workers``. The first error stops the rest and is raised.
+    A local scheduler keeps at most ``workers`` tasks in flight, so memory is bounded by the bound of one task times
+    ``workers``. The first error stops the rest and is raised.
 
     Parameters
     ----------
@@ -134,19 +133,27 @@ def run_tasks(
     """
     if not is_local(scheduler):
         _run_on_cluster(function, items, scheduler, on_result)
-    elif isinstance(scheduler, LocalPool) and scheduler.scheduler == "threads":
-        _run_in_threads(function, items, scheduler.executor, on_result)
-    elif scheduler == "processes" or isinstance(scheduler, LocalPool):
-        _run_in_processes(function, items, scheduler, workers, on_result)
-    elif scheduler == "synchronous" or workers == 1:
-        for item in items:
-            on_result(function(item))
-    else:
-        with ThreadPoolExecutor(workers or default_workers(), "msicube") as pool:
-            _run_in_threads(function, items, pool, on_result)
+        return
+    if isinstance(scheduler, LocalPool) and scheduler.scheduler == "threads":
+        _run_in_pool(function, items, scheduler.executor, on_result)
+        return
+    from dask.delayed import delayed
+
+    # Keys in the order of the items: Dask starts equal tasks by key, and neighbouring tiles lie together on disk.
+    name = f"{getattr(function, '__name__', 'task')}-{uuid4().hex}"
+    # As partials: Dask would look through the fields of an item for tasks.
+    calls = (delayed(partial(function, item), pure=False) for item in items)
+    tasks = [call(dask_key_name=f"{name}-{i:09d}") for i, call in enumerate(calls)]
+    keys = {task.key for task in tasks}
+
+    def finished(key: Any, result: Any) -> None:
+        if key in keys:
+            on_result(result)
+
+    compute(tasks, scheduler=scheduler, workers=workers, on_task=finished)
 
 
-def _run_in_threads(
+def _run_in_pool(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     pool: Executor,
@@ -162,27 +169,17 @@ def _run_in_threads(
         wait(futures)  # those that run: nothing goes on once this has returned
 
 
-def _run_in_processes(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    scheduler: SchedulerLike,
-    workers: int | None,
-    on_result: Callable[[Result], None],
-) -> None:
-    from dask.delayed import delayed
+def for_each(function: Callable[[Item], None], items: Sequence[Item], *, threads: int) -> None:
+    """Call a function with each item, in the order of the items or on threads of this moment's own.
 
-    # Keys in the order of the items: Dask starts equal tasks by key, and neighbouring tiles lie together on disk.
-    name = f"{getattr(function, '__name__', 'task')}-{uuid4().hex}"
-    # As partials: Dask would look through the fields of an item for tasks.
-    calls = (delayed(partial(function, item), pure=False) for item in items)
-    tasks = [call(dask_key_name=f"{name}-{i:09d}") for i, call in enumerate(calls)]
-    keys = {task.key for task in tasks}
-
-    def finished(key: Any, result: Any) -> None:
-        if key in keys:
-            on_result(result)
-
-    compute(tasks, scheduler=scheduler, workers=workers, on_task=finished)
+    For work of milliseconds, which is also done inside of tasks.
+    """
+    if threads <= 1 or len(items) <= 1:
+        for item in items:
+            function(item)
+        return
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        _run_in_pool(function, items, pool, lambda _: None)
 
 
 def _run_on_cluster(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore, UsageError
 from msicube.readers import SparseTile
-from msicube.scheduling import default_workers, run_tasks
+from msicube.scheduling import default_workers, for_each
 from msicube.shards import ByteSource, EncodedShard, ShardLayout
 from msicube.store.draft import location_metadata
 from msicube.store.location import Location
@@ -273,8 +273,7 @@ class CubeArray:
             with self._reading(tile) as source:
                 self.layout.read(source, self._index(tile), region, target)
 
-        tiles = self.tiles_of(window)
-        run_tasks(read, tiles, workers=min(threads, len(tiles)), on_result=lambda _: None)
+        for_each(read, self.tiles_of(window), threads=threads)
 
     @contextmanager
     def _reading(self, tile: Window) -> Iterator[ByteSource]:
