@@ -25,17 +25,18 @@ _CANCER = Task("breast-binary", "Breast micro-FTIR: cancer or adjacent tissue", 
 
 #: What differs from the recipes; the page gives the reasons.
 _ONE_THREAD = "train.threads=1"
+_RENEWED = "train.renew_statistics=true"
 _RESNET = (
     *(_ONE_THREAD, "model.weights=random", "patches.stride=16", "patches.min_coverage=0.75"),
-    *("train.epochs=15", "train.learning_rate=3e-4"),
+    *("train.epochs=15", "train.learning_rate=3e-4", _RENEWED),
 )
 _CNN = (
     *(_ONE_THREAD, "spectra.limit=20000", "spectra.test_limit=10000"),
-    *("train.epochs=5", "train.learning_rate=1e-3"),
+    *("train.epochs=5", "train.learning_rate=1e-3", _RENEWED),
 )
 _CARENET = (
     *(_ONE_THREAD, "spectra.limit=4000", "spectra.test_limit=2000"),
-    "train.epochs=10",
+    *("train.epochs=10", _RENEWED),
 )
 #: Classifiers that are fitted at once know no epochs.
 _CLASSICAL = (_ONE_THREAD, "spectra.limit=40000", "spectra.test_limit=2000")

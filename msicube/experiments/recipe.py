@@ -170,7 +170,7 @@ class TrainSection:
     monitor: Literal["loss", "accuracy", "precision", "recall", "specificity", "f1", "roc_auc"] = "loss"
     patience: int = _number(0, 0)
     checkpoint_seconds: float = _number(60.0, 0)
-    renew_statistics: bool = True
+    renew_statistics: bool = False
 
 
 @dataclass(frozen=True)
