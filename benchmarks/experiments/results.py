@@ -14,7 +14,7 @@ from benchmarks.experiments.running import ExperimentPlace
 from benchmarks.experiments.studies import StudyPlace
 from benchmarks.experiments.table import Table, Task
 from benchmarks.experiments.truth import limit, populations, telling
-from msicube.experiments.explain import ATTRIBUTIONS, EXPLANATION
+from msicube.experiments.explaining import ATTRIBUTIONS, EXPLANATION
 from msicube.experiments.metrics import aggregate, table_metrics
 from msicube.experiments.run import Run
 from msicube.experiments.uncertainty import LEVEL, N_RESAMPLES, patient_draws, resampled_metrics

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from msicube.experiments.comparison import Comparison, compare
     from msicube.experiments.embedding import embed
     from msicube.experiments.events import TrainingEvent
-    from msicube.experiments.explain import Explanation, explain
+    from msicube.experiments.explaining import Explanation, explain
     from msicube.experiments.prediction import predict
     from msicube.experiments.pretrained import open_pretraining
     from msicube.experiments.pretraining import pretrain
@@ -33,10 +33,10 @@ _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
     "embed": "embedding",
-    "Explanation": "explain",
+    "Explanation": "explaining",
     "ExternalEvaluation": "scoring",
     "evaluate": "scoring",
-    "explain": "explain",
+    "explain": "explaining",
     "Recipe": "recipe",
     "builtin_recipes": "recipe_files",
     "load_recipe": "recipe_files",
@@ -56,7 +56,7 @@ _NEEDS = {
     "pretraining": {"torch": "torch", "matplotlib": "plot"},
     "training": {"torch": "torch", "matplotlib": "plot"},
     "embedding": {"torch": "torch"},
-    "explain": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
+    "explaining": {"torch": "torch", "captum": "torch", "matplotlib": "plot"},
     "reporting": {"jinja2": "plot", "matplotlib": "plot"},
 }
 

@@ -21,7 +21,7 @@ from msicube.experiments import Run, explain, train
 from msicube.experiments.attribution import METHODS, ClassScores, attribute, cam_layer
 from msicube.experiments.bands import TISSUE_BANDS
 from msicube.experiments.channel_view import Behind, acquired_of, channel_view, scale_patches
-from msicube.experiments.explain import Explanation, _average
+from msicube.experiments.explaining import Explanation, _average
 from msicube.experiments.heldout import open_held_out
 from msicube.models import CaReNet
 from msicube.simulate import simulate_msi

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from msicube.experiments.bands import Band
-    from msicube.experiments.explain import Explanation
+    from msicube.experiments.explaining import Explanation
 
 NAMES = {"gradcam": "Grad-CAM", "integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
 COLOUR_OF = {"gradcam": COLOURS[5], "integrated_gradients": COLOURS[1], "occlusion": COLOURS[0]}
