@@ -100,7 +100,7 @@ class Evaluation:
     examples: Examples
 
 
-def evaluate(
+def score_samples(
     model: nn.Module,
     batches: Iterable[Mapping[str, Tensor]],
     *,

@@ -17,8 +17,9 @@ from msicube.errors import UsageError
 from msicube.experiments.features import Features
 from msicube.experiments.masks import make_masks
 from msicube.experiments.prediction import load_network
-from msicube.experiments.relabelled import PatchDraw, relabel
+from msicube.experiments.relabelled import relabel
 from msicube.experiments.run import PREDICTIONS, Run
+from msicube.experiments.seen import patch_draw
 from msicube.experiments.split import Split, resolve_split
 from msicube.experiments.torch_settings import choose_device
 from msicube.store import Study
@@ -112,10 +113,7 @@ def open_held_out(run: Run, study: Study) -> HeldOut:
     """
     recipe, device = run.recipe, choose_device(run.recipe.train.device)
     split = resolve_split(recipe.data, study.samples, seed=run.info["seed"])
-    draw = None
-    if split.by_patch:
-        size = recipe.patches.size if recipe.patches else 1
-        draw = PatchDraw(size, recipe.data.test_fraction, run.info["seed"])
+    draw = patch_draw(recipe, run.info["seed"]) if split.by_patch else None
     if not (run.path / PREDICTIONS).is_file():
         raise UsageError(f"{run.path} has no {PREDICTIONS}: its first epoch did not end, so train it again")
     network = load_network(run, device)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from msicube.errors import LeakageError, RecipeError, UnknownSlide, UsageError
-from msicube.experiments.evaluation import evaluate as evaluate_samples
+from msicube.experiments.evaluation import score_samples
 from msicube.experiments.features import Features
 from msicube.experiments.masks import make_masks
 from msicube.experiments.prediction import load_network
@@ -117,7 +117,7 @@ def evaluate(
     network.pipeline.add_slides(own, slides=split.test)
     features = Features(recipe, own, network.pipeline, None, "Of the run.", masks=network.masks)
     stream = features.stream(split.test, seed=run.info["seed"], training=False)
-    found = evaluate_samples(
+    found = score_samples(
         network.model,
         features.batches(stream, training=False),
         key=features.key,

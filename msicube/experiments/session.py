@@ -15,7 +15,7 @@ from msicube.errors import UsageError
 from msicube.experiments.acceleration import Precision, compiled
 from msicube.experiments.checkpoint import Checkpoints, Place
 from msicube.experiments.classical import fit_at_once
-from msicube.experiments.evaluation import Evaluation, check_finite, evaluate
+from msicube.experiments.evaluation import Evaluation, check_finite, score_samples
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import AnyStream, Features
 from msicube.experiments.interruption import Interruption
@@ -341,7 +341,7 @@ class Session:
         self, stream: AnyStream, *, intervals: bool = False
     ) -> tuple[dict[str, Any], tuple[Evaluation, dict[str, Any]]]:
         """Return the loss and the metrics of slides that are not trained on, and what they follow from."""
-        found = evaluate(
+        found = score_samples(
             self.model,
             self.features.batches(stream, training=False),
             key=self.features.key,

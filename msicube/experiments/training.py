@@ -190,6 +190,8 @@ def _shared_features(
     """Let the first rank find or fit the pipeline and save it; all of them take it as it is saved."""
     path = run.path / PIPELINE
 
+    own: list[Features] = []
+
     def find() -> bool:
         fitted = _fitted_before(run, info)
         features = prepare(
@@ -199,9 +201,12 @@ def _shared_features(
         )
         if not path.exists():
             features.save(path)
+        own.append(features)
         return features.in_study
 
     in_study = ranks.first(find)
+    if own:
+        return own[0].reloaded(path)
     if in_study:
         return prepare().reloaded(path)
     pipeline = Pipeline.load(path, name=run.recipe.pipeline.name)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from msicube.errors import UsageError
-from msicube.experiments.evaluation import evaluate
+from msicube.experiments.evaluation import score_samples
 from msicube.experiments.examples import N_EXAMPLES
 from msicube.experiments.summary import summarise
 
@@ -41,7 +41,7 @@ def batches(
 
 
 def run(given: list[dict[str, torch.Tensor]], labels: tuple[int, ...] = (0, 1)) -> object:
-    return evaluate(
+    return score_samples(
         Given(),
         given,
         key="patches",
