@@ -12,7 +12,6 @@ import click
 
 CASES = (
     "chain",
-    "chain10",
     "codecs",
     "emsc",
     "ftir",
@@ -21,6 +20,7 @@ CASES = (
     "imzml",
     "imzml10",
     "index",
+    "large",
     "pca",
     "pretraining",
     "pride",

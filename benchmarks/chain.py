@@ -29,13 +29,13 @@ def convert(folder: Path, study: Path) -> float:
     return clock.seconds
 
 
-def read_through(study: Path) -> float:
-    """Decode every tile with as many threads as there are cores, and throw it away."""
+def read_through(study: Path, slides: list[str] | None = None) -> float:
+    """Decode every tile of some slides with as many threads as there are cores, and throw it away."""
     import msicube as mc
     from msicube.scheduling import run_tasks
 
     opened = mc.open_study(study)
-    cubes = [opened.cube(name) for name in opened.slides]
+    cubes = [opened.cube(name) for name in slides or opened.slides]
     jobs = [(cube, window) for cube in cubes for window in cube.tiles()]
     with Clock() as clock:
         run_tasks(_read, jobs, on_result=lambda _: None)
@@ -91,18 +91,16 @@ def stream_patches(study: Path) -> float:
     return clock.seconds
 
 
-def run(work: Path, *, scale: int = 1) -> None:
-    """Simulate a study of about a gigabyte, or ``scale`` times that, do everything with it, and print the ratios."""
+def run(work: Path) -> None:
+    """Simulate a study of about a gigabyte, do everything with it, and print the ratios."""
     import msicube as mc
 
     console = Console(width=None if Console().is_terminal else 120)
     console.print(machine())
     source, study = work / "source", work / "study.zarr"
-    report = mc.simulate_msi(source, slides=SLIDES * scale, shape=SHAPE, channels=CHANNELS, overwrite=True)
+    report = mc.simulate_msi(source, slides=SLIDES, shape=SHAPE, channels=CHANNELS, overwrite=True)
     size, spectra = report.n_bytes, report.n_spectra
-    console.print(
-        f"{SLIDES * scale} slides, {spectra} spectra x {CHANNELS} channels, {size / 1e6:.0f} MB of imzML"
-    )
+    console.print(f"{SLIDES} slides, {spectra} spectra x {CHANNELS} channels, {size / 1e6:.0f} MB of imzML")
     rows = [measure("copy the files", copy_bytes, source, work / "copy", amount=size, unit="B")]
     rows.append(measure("convert", convert, source, study, amount=size, unit="B"))
     payload = spectra * CHANNELS * 4
@@ -114,7 +112,7 @@ def run(work: Path, *, scale: int = 1) -> None:
     patches = len(mc.PatchStream(opened, variable="bench", size=32, stride=4, batch_size=32).patches)
     rows.append(measure("stream 3-channel patches", stream_patches, study, amount=patches, unit="patches"))
     show(console, rows, CHANNELS * 4)
-    console.print(f"Figures: {save('chain' + ('' if scale == 1 else str(scale)), rows)}")
+    console.print(f"Figures: {save('chain', rows)}")
 
 
 def show(console: Console, rows: list[Measurement], spectrum_bytes: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.chain import read_through
 from benchmarks.harness import Clock, Measurement, machine, measure, save
 from benchmarks.stream_peers import (
     ARROW,
@@ -26,27 +27,7 @@ from benchmarks.stream_peers import (
 CHANNELS, SHAPE, SLIDES = 1024, (160, 160), 8
 #: Spectra that the slowest peer is given; the others read all.
 ZARR_PART = 1024
-#: Of the run on more data than this machine has memory, in spectra a slide.
-LARGE_SHAPE = (512, 512)
 STEP = 0.02
-
-
-def read_in_order(study: Path) -> float:
-    """Decode every tile with as many threads as there are cores, and throw it away."""
-    import msicube as mc
-    from msicube.scheduling import run_tasks
-
-    opened = mc.open_study(study)
-    cubes = [opened.cube(name) for name in opened.slides]
-    jobs = [(cube, window) for cube in cubes for window in cube.tiles()]
-    with Clock() as clock:
-        run_tasks(_read, jobs, on_result=lambda _: None)
-    return clock.seconds
-
-
-def _read(job: tuple[Any, Any]) -> None:
-    cube, window = job
-    cube.read(window)
 
 
 def spectra(study: Path, memory: str) -> float:
@@ -161,7 +142,7 @@ def run(work: Path) -> None:
     for path, codec in ((study, "zstd"), (work / "pcodec.zarr", "pcodec")):
         rows += [
             measure(
-                f"{codec}: every tile in order, thrown away", read_in_order, path, amount=n, unit="spectra"
+                f"{codec}: every tile in order, thrown away", read_through, path, amount=n, unit="spectra"
             ),
             measure(f"{codec}: shuffled, 256 MiB", spectra, path, "256 MiB", amount=n, unit="spectra"),
             measure(
@@ -219,27 +200,6 @@ def _peers(study: Any, work: Path, n: int) -> list[Measurement | str]:
         found_rows.append(row if isinstance(row, Measurement) else f"{peer.name}: {row}")
     row = ZARR.measure("one by one", READ_ZARR, study.path, ZARR_PART, amount=ZARR_PART, unit="spectra")
     return [*found_rows, row if isinstance(row, Measurement) else f"zarr: {row}"]
-
-
-def large(work: Path) -> None:
-    """Stream more than the memory of this machine: takes as much disk and the better part of an hour."""
-    import os
-
-    import msicube as mc
-
-    console = Console(width=None if Console().is_terminal else 130)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    slides = int(1.3 * memory / (np.prod(LARGE_SHAPE) * CHANNELS * 4 * 0.66)) + 1
-    source, study = work / "large-source", work / "large.zarr"
-    mc.simulate_msi(source, slides=slides, shape=LARGE_SHAPE, channels=CHANNELS, overwrite=True)
-    mc.convert(source, study, samples=source / "samples.csv")
-    n = int(sum(mc.open_study(study).acquired(name).sum() for name in mc.open_study(study).slides))
-    rows = [
-        measure("shuffled, larger than memory", spectra, study, "1 GiB", amount=n, unit="spectra", runs=1)
-    ]
-    console.print(f"{machine()}: {n * CHANNELS * 4 / 2**30:.0f} GiB of spectra")
-    show(console, list(rows))
-    console.print(f"Figures: {save('stream-large', rows)}")
 
 
 def show(console: Console, rows: list[Measurement | str]) -> None:

@@ -18,32 +18,34 @@ _BREAST = StudySpec(
         "convert {files} {study} --samples {files}/samples.csv",
         "mask {study} tissue --method tissue --per-slide",
         'mask {study} paraffin --method paraffin --per-slide --where "~tissue"',
+        "mask {study} dead --method dead",
     ),
 )
 _TUMOUR = Task("colorectal", "Colorectal MALDI imaging: tumour or normal", "colorectal", "label")
 _CANCER = Task("breast-binary", "Breast micro-FTIR: cancer or adjacent tissue", "breast", "diagnosis")
+_SUBTYPE = Task("breast-subtypes", "Breast micro-FTIR: which of four subtypes", "breast", "subtype")
 
 #: What differs from the recipes; the page gives the reasons.
 _ONE_THREAD = "train.threads=1"
 _RENEWED = "train.renew_statistics=true"
 _RESNET = (
     *(_ONE_THREAD, "model.weights=random", "patches.stride=16", "patches.min_coverage=0.75"),
-    *("train.epochs=15", "train.learning_rate=3e-4", _RENEWED),
+    *("train.epochs=15", "train.learning_rate=3e-4"),
 )
 _CNN = (
     *(_ONE_THREAD, "spectra.limit=20000", "spectra.test_limit=10000"),
-    *("train.epochs=5", "train.learning_rate=1e-3", _RENEWED),
+    *("train.epochs=5", "train.learning_rate=1e-3"),
 )
 _CARENET = (
     *(_ONE_THREAD, "spectra.limit=4000", "spectra.test_limit=2000"),
-    *("train.epochs=10", _RENEWED),
+    "train.epochs=10",
 )
 #: Classifiers that are fitted at once know no epochs.
 _CLASSICAL = (_ONE_THREAD, "spectra.limit=40000", "spectra.test_limit=2000")
 
 FULL = Table(
     studies=(_COLORECTAL, _BREAST),
-    tasks=(_TUMOUR, _CANCER),
+    tasks=(_TUMOUR, _CANCER, _SUBTYPE),
     experiments=(
         Experiment(
             "resnet18",
@@ -70,6 +72,15 @@ FULL = Table(
             "the same on labels that say nothing: chance",
             options="--folds 4 --shuffle-labels",
             settings=_RESNET,
+            against=("resnet18",),
+        ),
+        Experiment(
+            "resnet18-renewed",
+            "colorectal",
+            "colorectal-resnet18",
+            "statistics of batch normalisation taken anew before each evaluation",
+            options="--folds 4",
+            settings=(*_RESNET, _RENEWED),
             against=("resnet18",),
         ),
         Experiment(
@@ -130,11 +141,42 @@ FULL = Table(
                 against=("binary",),
             )
             for name, shows, options, settings in (
+                (
+                    "renewed",
+                    "statistics of batch normalisation taken anew before each evaluation",
+                    "",
+                    (*_CARENET, _RENEWED),
+                ),
+                ("no-outliers", "ablation: outliers are kept", "--where tissue", _CARENET),
+                (
+                    "no-masks",
+                    "ablation: every measured pixel that is not dead, paraffin and holes too",
+                    '--where "acquired & ~dead"',
+                    _CARENET,
+                ),
                 ("no-emsc", "ablation: without EMSC", "", (*_CARENET, "pipeline.without=['EMSC']")),
                 ("plsda", "PLS-DA in the place of the network", "--model plsda", _CLASSICAL),
                 ("svm", "a support vector machine", "--model svm", _CLASSICAL),
                 ("random-forest", "a random forest", "--model random_forest", _CLASSICAL),
             )
+        ),
+        Experiment(
+            "subtypes",
+            "breast-subtypes",
+            "breast-ftir-subtypes",
+            "the same chain on the cores of tumours alone",
+            settings=_CARENET,
+            explain="run",
+            figures=("confusion",),
+        ),
+        Experiment(
+            "subtypes-shuffled",
+            "breast-subtypes",
+            "breast-ftir-subtypes",
+            "the same on labels that say nothing: chance",
+            options="--shuffle-labels",
+            settings=_CARENET,
+            against=("subtypes",),
         ),
     ),
 )

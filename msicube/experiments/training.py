@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from msicube.errors import CorruptStore, UsageError
 from msicube.experiments.classical import with_one_epoch
@@ -25,7 +26,7 @@ from msicube.experiments.record import describe_model, file_digest, first_info, 
 from msicube.experiments.resuming import differences, start_run
 from msicube.experiments.run import INFO, PIPELINE, WEIGHTS, Run
 from msicube.experiments.session import Session
-from msicube.experiments.split import resolve_split, shuffled_labels
+from msicube.experiments.split import Split, resolve_split, shuffled_labels
 from msicube.experiments.tensorboard import check_tensorboard
 from msicube.experiments.torch_settings import choose_device, torch_settings
 from msicube.models import find_model
@@ -120,11 +121,7 @@ def train(
     device = choose_device(recipe.train.device)
     split = resolve_split(recipe.data, study.samples, seed=seed)
     labels = shuffled_labels(split, seed=seed) if shuffle_labels else None
-    find_model(recipe.model.name, recipe.model.options)
-    build_pipeline(recipe.pipeline)
-    check_pretrained(recipe, study, split, seed=seed, shuffled=shuffle_labels)
-    if recipe.train.tensorboard:
-        check_tensorboard()
+    _check(recipe, study, split, seed=seed, shuffled=shuffle_labels)
     wanted = first_info(study, split, labels, seed, device)
     with process_group(device) as ranks:
         ranks.batch_size(recipe.train.batch_size)
@@ -133,32 +130,21 @@ def train(
         if info["state"] == "finished":
             report(TrainingEvent("kept", recipe.train.epochs, recipe.train.epochs))
             return run
+        prepare = partial(prepare_features, recipe, study, split, labels, seed=seed, scheduler=scheduler)
+        drawn = figures and ranks.leads
         with (
             writing(run, info, ranks) as asked,
             torch_settings(threads=recipe.train.threads, seed=seed, device=device),
         ):
             info |= {"torch_threads": torch.get_num_threads(), "processes": ranks.size}
-            prepare = partial(prepare_features, recipe, study, split, labels, seed=seed, scheduler=scheduler)
             features = _shared_features(prepare, run, info, ranks, report)
-            model = first_network(recipe, n_channels=len(features.names), n_classes=len(split.classes)).to(
-                device
-            )
-            info |= {
-                "pipeline": features.describe(),
-                "features": features.names,
-                "model": _same_model(describe_model(model), info),
-                "started_from": describe_pretrained(recipe),
-            }
+            model = _first_model(recipe, split, features, info).to(device)
             if ranks.leads:
                 run.write_json(INFO, info)
-            if figures and ranks.leads:
+            if drawn:
                 draw_study(run, study, split, features)
             session = Session(
-                run,
-                split,
-                features,
-                model,
-                device,
+                *(run, split, features, model, device),
                 labels=labels,
                 seed=seed,
                 asked=asked,
@@ -168,12 +154,33 @@ def train(
             with failures_of_others(ranks):
                 session.fit()
             info |= session.outcome | {"weights": file_digest(run.path / WEIGHTS)}
-            if figures and ranks.leads:
+            if drawn:
                 draw_network(run, study)
                 draw_results(run)
         if ranks.leads:
             session.checkpoints.remove()
     return run
+
+
+def _check(recipe: Recipe, study: Study, split: Split, *, seed: int, shuffled: bool) -> None:
+    """Raise what is wrong with a recipe before anything is written or fitted."""
+    find_model(recipe.model.name, recipe.model.options)
+    build_pipeline(recipe.pipeline)
+    check_pretrained(recipe, study, split, seed=seed, shuffled=shuffled)
+    if recipe.train.tensorboard:
+        check_tensorboard()
+
+
+def _first_model(recipe: Recipe, split: Split, features: Features, info: dict[str, Any]) -> nn.Module:
+    """Return the network with its first weights, and note in ``info`` what it is and what it sees."""
+    model = first_network(recipe, n_channels=len(features.names), n_classes=len(split.classes))
+    info |= {
+        "pipeline": features.describe(),
+        "features": features.names,
+        "model": _same_model(describe_model(model), info),
+        "started_from": describe_pretrained(recipe),
+    }
+    return model
 
 
 def _silent(event: TrainingEvent) -> None:
