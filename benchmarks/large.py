@@ -35,9 +35,9 @@ def build(work: Path) -> Path:
             for kind in ("imzML", "ibd"):
                 (source / f"{name}.{kind}").rename(source / f"{new}.{kind}")
             samples[new] = {**row.to_dict(), "patient": f"{number:02d}_{row['patient']}"}
-        mc.convert(sorted(source.glob("*.imzML")), study, samples=samples)
+        mc.convert(source, study, samples=samples)
+        shutil.rmtree(source)
         number += 1
-    shutil.rmtree(source, ignore_errors=True)
     return study
 
 

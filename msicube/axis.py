@@ -113,9 +113,9 @@ class SpectralBins:
         """
         if self._steps is None:
             return np.searchsorted(self.lower, mz, side="right") - 1
-        index = self._steps.before[self._steps.of(mz)]
+        index = self._steps.before.take(self._steps.of(mz))
         for _ in range(self._steps.most):
-            ahead = self._steps.lower[index + 1] <= mz
+            ahead = self._steps.lower.take(index + 1) <= mz
             if not ahead.any():
                 break
             index += ahead
@@ -158,9 +158,11 @@ class _Steps:
         """Return the step of each value; values outside and NaN come into the first or the last."""
         # Damaged values may be signalling NaN or overflow: they are in no channel in the end.
         with np.errstate(over="ignore", invalid="ignore"):
-            place = (mz - self.lower[0]) * self.scale
-            steps: NDArray[np.intp] = np.fmin(np.fmax(place, 0), 4 * (len(self.lower) - 1)).astype(np.intp)
-        return steps
+            place: Floats = mz - self.lower[0]
+            place *= self.scale
+            np.fmax(place, 0, out=place)
+            np.fmin(place, 4 * (len(self.lower) - 1), out=place)
+            return place.astype(np.intp)
 
 
 @dataclass(frozen=True)

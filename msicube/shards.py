@@ -115,12 +115,12 @@ class ShardLayout:
         """
         return self._joined(self._scattered(shape, pixel, channel, values))
 
-    def _cut(self, block: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any], int]]:
-        """Yield position and values of each chunk of a block, and how many are not the fill value."""
-        for position in np.ndindex(*self.grid):
+    def _cut(self, block: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any], int]]:
+        """Yield number and values of each chunk of a block, and how many are not the fill value."""
+        for number, position in enumerate(np.ndindex(*self.grid)):
             region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
             chunk = self._padded(block[region])
-            yield position, chunk, int(np.count_nonzero(self._filled(chunk)))
+            yield number, chunk, int(np.count_nonzero(self._filled(chunk)))
 
     def _filled(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which values are not the fill value.
@@ -136,43 +136,45 @@ class ShardLayout:
         pixel: NDArray[np.int32],
         channel: NDArray[np.int32],
         values: NDArray[Any],
-    ) -> Iterator[tuple[tuple[int, ...], NDArray[Any], int]]:
+    ) -> Iterator[tuple[int, NDArray[Any], int]]:
         """Yield what :meth:`_cut` does, of each chunk in which a value lies; the chunk is overwritten by the next."""
         values = values.astype(self.codec.dtype, copy=False)
         filled = self._filled(values)
         if not filled.all():
             pixel, channel, values = pixel[filled], channel[filled], values[filled]
-        y, x = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
         (gy, gx, gc), (cy, cx, cc) = self.grid, self.chunk
-        # A table for pixels and one for channels: a lookup is cheaper than a division for each value.
-        chunk_of_pixel = ((y // cy * gx + x // cx) * gc).astype(np.int32)
-        place_of_pixel = ((y % cy * cx + x % cx) * cc).astype(np.int32)
-        chunk_of_channel, place_of_channel = np.divmod(np.arange(shape[2], dtype=np.int32), np.int32(cc))
-        chunk = chunk_of_pixel[pixel] + chunk_of_channel[channel]
-        place = place_of_pixel[pixel] + place_of_channel[channel]
+        size = cy * cx * cc
+        # Where a value lies in the shard, chunk after chunk: a table for pixels plus one for channels, for a lookup is
+        # cheaper than a division for each value.
+        y, x = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
+        of_pixel = (y // cy * gx + x // cx) * gc * size + (y % cy * cx + x % cx) * cc
+        along, place = np.divmod(np.arange(shape[2]), cc)
+        address = of_pixel.take(pixel) + (along * size + place).take(channel)
         small = np.uint16 if gy * gx * gc <= 2**16 else np.uint32  # 16 bits are sorted by counting
-        order = np.argsort(chunk.astype(small), kind="stable")
-        place, values = place[order], values[order]
-        counts = np.bincount(chunk, minlength=gy * gx * gc)
-        ends = np.cumsum(counts)
+        chunk = (address // size).astype(small)
+        order = np.argsort(chunk, kind="stable")
+        address, values = address.take(order), values.take(order)
+        ends = np.searchsorted(chunk.take(order), np.arange(gy * gx * gc, dtype=small), side="right").tolist()
         scratch = np.full(self.chunk, self.fill, self.codec.dtype)
-        flat = scratch.reshape(-1)
-        for number in np.flatnonzero(counts).tolist():
-            span = slice(int(ends[number] - counts[number]), int(ends[number]))
-            flat[place[span]] = values[span]
-            yield tuple(int(p) for p in np.unravel_index(number, self.grid)), scratch, int(counts[number])
-            flat[place[span]] = self.fill
+        flat, start = scratch.reshape(-1), 0
+        for number, end in enumerate(ends):
+            if start < end:
+                places = address[start:end] - number * size
+                flat[places] = values[start:end]
+                yield number, scratch, end - start
+                flat[places] = self.fill
+            start = end
 
-    def _joined(self, chunks: Iterable[tuple[tuple[int, ...], NDArray[Any], int]]) -> EncodedShard:
-        """Encode chunks, in the order of their positions, and return them with their index.
+    def _joined(self, chunks: Iterable[tuple[int, NDArray[Any], int]]) -> EncodedShard:
+        """Encode chunks, in the order of their numbers, and return them with their index.
 
         Those in which nothing is filled are left out.
         """
         parts: list[bytes] = []
         quickly: bool | None = None  # decided by the first sparse chunk: those of a shard are alike
-        index = np.full((*self.grid, 2), EMPTY, "<u8")
+        index = np.full((int(np.prod(self.grid)), 2), EMPTY, "<u8")
         offset = 0
-        for position, chunk, filled in chunks:
+        for number, chunk, filled in chunks:
             if filled == 0:
                 continue
             sparse = filled * SPARSE < chunk.size
@@ -180,7 +182,7 @@ class ShardLayout:
                 quickly = self.codec.packs_quickly(chunk)
             data = self.codec.encode(chunk, quickly=sparse and bool(quickly))
             parts.append(data)
-            index[position] = offset, len(data)
+            index[number] = offset, len(data)
             offset += len(data)
         encoded_index = index.tobytes()
         checksum = np.uint32(google_crc32c.value(encoded_index)).astype("<u4").tobytes()

@@ -81,26 +81,33 @@ class TileSummary:
         n_pixels, n_channels = acquired.size, tile.shape[2]
         spectra = int(acquired.sum())
         pixel, channel, values = tile.pixel, tile.channel, tile.values.astype(np.float64)
-        total = _sums(pixel, values, n_pixels)
-        filled = np.zeros(n_pixels, bool)
-        filled[pixel[values != 0]] = True
-        finite = np.isfinite(values)
-        nonfinite = len(np.unique(pixel[~finite]))
-        if nonfinite:
+        total = _sums_of_runs(pixel, values, n_pixels)
+        quiet = acquired.ravel() & (total == 0)
+        quiet[pixel[quiet[pixel] & (values != 0)]] = False  # its values cancel
+        nonfinite = 0
+        if not np.isfinite(total).all():
+            finite = np.isfinite(values)
+            nonfinite = len(np.unique(pixel[~finite]))
             channel, values = channel[finite], values[finite]
-        sums = _sums(channel, values, n_channels)
+        sums = np.bincount(channel, values, n_channels).astype(np.float64, copy=False)
         # Where a spectrum has no value it has a zero, which counts for the maximum as well.
-        everywhere = np.bincount(tile.channel, minlength=n_channels) == spectra
-        largest = np.where(everywhere | (spectra == 0), -np.inf, 0.0)
+        largest = np.full(n_channels, 0.0 if spectra else -np.inf)
+        if nonfinite or values.min(initial=0.0) < 0:
+            largest[np.bincount(tile.channel, minlength=n_channels) == spectra] = -np.inf
         np.maximum.at(largest, channel, values)
-        empty = spectra - int(filled[acquired.ravel()].sum())
-        return cls(total.reshape(acquired.shape), sums, largest, spectra, empty, nonfinite)
+        return cls(total.reshape(acquired.shape), sums, largest, spectra, int(quiet.sum()), nonfinite)
 
 
-def _sums(group: NDArray[np.int32], values: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
-    """Return the sum of the values of each group."""
-    sums: NDArray[np.float64] = np.bincount(group, values, n_groups).astype(np.float64, copy=False)
-    return sums
+def _sums_of_runs(
+    group: NDArray[np.int32], values: NDArray[np.float64], n_groups: int
+) -> NDArray[np.float64]:
+    """Return the sum of the values of each group; values of one group that are neighbours are summed fastest."""
+    if not len(values):
+        return np.zeros(n_groups)
+    start = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
+    with np.errstate(invalid="ignore"):  # infinities of both signs: their sum is not finite either
+        parts = np.add.reduceat(values, start)
+    return np.bincount(group[start], parts, n_groups).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,8 +73,7 @@ class Checkpoints:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Put a state in the place of the last one."""
-        with replacing(self.path) as partial:
-            torch.save({"version": VERSION, **state}, partial)
+        write_state(self.path, {"version": VERSION, **state})
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -103,3 +103,19 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove it, once the run is finished."""
         self.path.unlink(missing_ok=True)
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write what holds tensors in the place of a file, whole or not at all.
+
+    ``torch.save`` would write to the file itself, and say of a full disk that a position was unexpected.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what was in the file still is.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with replacing(path) as partial:
+        partial.write_bytes(buffer.getbuffer())

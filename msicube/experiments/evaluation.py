@@ -184,7 +184,8 @@ def check_finite(logits: Tensor, inputs: Tensor, slide: Tensor, slides: Sequence
         raise UsageError(
             f"{int(odd.sum())} of {len(inputs)} {what} samples of a batch hold a NaN or an infinity, one of them in "
             f"slide {name}: leave such pixels out, for example with `msicube mask STUDY dead --method dead` and "
-            f'--where "~dead"'
+            f'--where "~dead"; where it is the pipeline that makes nothing of them, a mask of the recipe finds them '
+            f"whose steps are those of the pipeline and then DeadPixelMask"
         )
     raise UsageError(
         f"the network makes NaN or infinities of {what} samples that are finite: its weights have gone astray, so "

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from msicube.errors import RecipeError
+from msicube.experiments.checkpoint import write_state
 from msicube.experiments.events import OnEvent, TrainingEvent
 from msicube.experiments.features import AnyStream, Features, prepare_features
 from msicube.experiments.pretraining_figures import draw_pretraining
@@ -307,8 +308,7 @@ class _Session:
     def _save(self, found: Reconstruction) -> None:
         states = {WEIGHTS: encoder_state(self.model.network), DECODER: self.model.taught_with()}
         for name, state in states.items():
-            with replacing(self.run.path / name) as partial:
-                torch.save(state, partial)
+            write_state(self.run.path / name, state)
         with replacing(self.run.path / EXAMPLES) as partial, partial.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **found.examples)
         part = "validation" if self.seen.validation else "training"

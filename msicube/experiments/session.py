@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from msicube.errors import UsageError
 from msicube.experiments.acceleration import Precision, compiled
-from msicube.experiments.checkpoint import Checkpoints, Place
+from msicube.experiments.checkpoint import Checkpoints, Place, write_state
 from msicube.experiments.classical import fit_at_once
 from msicube.experiments.evaluation import Evaluation, check_finite, score_samples
 from msicube.experiments.events import OnEvent, TrainingEvent
@@ -363,8 +363,7 @@ class Session:
         self.run.write_json(SUMMARY, summary)
 
     def _save_weights(self) -> None:
-        with replacing(self.run.path / WEIGHTS) as partial:
-            torch.save(self.model.state_dict(), partial)
+        write_state(self.run.path / WEIGHTS, self.model.state_dict())
 
     def _event(self, stage: str, done: int, total: int, **more: Any) -> TrainingEvent:
         return TrainingEvent(stage, done, total, epoch=self.place.epoch, epochs=self.settings.epochs, **more)

@@ -171,22 +171,39 @@ def bin_peaks(
     inside = channel >= 0
     kept = int(np.count_nonzero(inside))
     intensity = peaks.intensity
-    # Damaged values may be signalling NaN or overflow: they are kept as they are and counted, not warned about.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(intensity.sum(dtype=np.float64, where=np.isfinite(intensity)))
-    tally = BinningTally(len(channel), len(channel) - kept, total)
+    tally = BinningTally(len(channel), len(channel) - kept, _finite_sum(intensity))
     if kept < len(channel):
         channel, pixels, intensity = channel[inside], pixels[inside], intensity[inside]
-    # Equal places are made neighbours, then numbered, and summed by that number rather than by channel.
-    falls = (channel[1:] < channel[:-1]) & (pixels[1:] == pixels[:-1])
-    if falls.any():
+    # Equal places are made neighbours; nearly all are of one peak.
+    same_pixel = pixels[1:] == pixels[:-1]
+    if ((channel[1:] < channel[:-1]) & same_pixel).any():
         order = np.lexsort((channel, pixels))
         channel, pixels, intensity = channel[order], pixels[order], intensity[order]
+        same_pixel = pixels[1:] == pixels[:-1]
     first = np.ones(kept, bool)
-    first[1:] = (channel[1:] != channel[:-1]) | (pixels[1:] != pixels[:-1])
+    np.logical_or(channel[1:] != channel[:-1], ~same_pixel, out=first[1:])
+    return (pixels[first], channel[first], _sums_of_runs(intensity, first, dtype)), tally
+
+
+def _finite_sum(values: NDArray[Any]) -> float:
+    """Return the sum of the finite values in float64."""
+    # Damaged values may be signalling NaN or overflow: they are kept as they are and counted, not warned about.
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = np.bincount(np.cumsum(first) - 1, intensity) if kept else np.zeros(0)
-        return (pixels[first], channel[first], sums.astype(dtype)), tally
+        total = float(values.sum(dtype=np.float64))
+        return total if np.isfinite(total) else float(values.sum(dtype=np.float64, where=np.isfinite(values)))
+
+
+def _sums_of_runs(values: NDArray[Any], first: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the sum of each run of values, in order and in float64; ``first`` is True where a run begins."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums: NDArray[Any] = values[first].astype(dtype) + dtype.type(0)  # -0.0 is no intensity, but a 0
+        rest = np.flatnonzero(~first)
+        run = rest - np.arange(1, len(rest) + 1)
+        longer, place = np.unique(run, return_inverse=True)
+        exact = values[first][longer].astype(np.float64)
+        np.add.at(exact, place, values[rest].astype(np.float64))
+        sums[longer] = exact.astype(dtype)
+    return sums
 
 
 def survey(source: PeakSource) -> AxisSurvey:

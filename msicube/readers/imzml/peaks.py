@@ -15,7 +15,7 @@ from msicube.readers.imzml.tiles import IbdFile, decode
 from msicube.readers.ragged import Peaks
 
 #: Arrays closer together than this in the file are fetched with one read; what lies between is thrown away.
-GAP = 4096
+GAP = 2**14
 #: Bound on one read of many arrays, so that overlapping or scattered arrays cost no more memory than their run.
 SPAN = 8 * 2**20
 
