@@ -14,6 +14,8 @@ from pathlib import Path
 from benchmarks.harness import Measurement
 
 ENVIRONMENTS = Path(__file__).parent / "results" / "environments"
+#: What msicube itself is tested with: peers that bring torch get the same one, not gigabytes of another.
+CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 
 #: A command that runs a newer Python with pip, for peers that this one is too old for, such as
 #: ``/opt/python3.13/bin/python3`` or ``chroot /opt/trixie python3``; it has to see the same files.
@@ -101,7 +103,7 @@ class Peer:
         return python, {"PYTHONPATH": str(folder)}
 
     def _install(self, pip: list[str], folder: Path) -> None:
-        done = _run([*pip, "--quiet", *self.requirements])
+        done = _run([*pip, "--quiet", "-c", str(CONSTRAINTS), *self.requirements])
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise LookupError(f"pip could not install it: {last[:100]}")

@@ -36,25 +36,25 @@ class ByteSource(Protocol):
         """Return ``length`` bytes from ``start``; fewer only at the end of the object."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class EncodedShard:
-    """The bytes of a shard, as the parts that follow each other: joining them would copy all of it once more."""
+    """The bytes of a shard, part after part. They are made while they are asked for, once: few are in memory at a time.
 
-    parts: tuple[bytes, ...]
+    Attributes
+    ----------
+    size, crc32c
+        Length and CRC-32C of the parts that were given so far: of the whole shard, once all of them were.
+    """
 
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
+    parts: Iterator[bytes]
+    size: int = 0
+    crc32c: int = 0
 
-    def __bytes__(self) -> bytes:
-        return b"".join(self.parts)
-
-    @property
-    def crc32c(self) -> int:
-        """CRC-32C of all bytes."""
-        checksum = 0
+    def __iter__(self) -> Iterator[bytes]:
         for part in self.parts:
-            checksum = google_crc32c.extend(checksum, part)
-        return checksum
+            self.size += len(part)
+            self.crc32c = google_crc32c.extend(self.crc32c, part)
+            yield part
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ShardLayout:
 
         Chunks that are the fill value bit for bit are left out, as the specification has it.
         """
-        return self._joined(self._cut(block))
+        return EncodedShard(self._encoded(self._cut(block)))
 
     def encode_sparse(
         self,
@@ -113,14 +113,21 @@ class ShardLayout:
         values
             ``(value,)`` what stands there.
         """
-        return self._joined(self._scattered(shape, pixel, channel, values))
+        return EncodedShard(self._encoded(self._scattered(shape, pixel, channel, values)))
 
     def _cut(self, block: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any], int]]:
-        """Yield number and values of each chunk of a block, and how many are not the fill value."""
+        """Yield number and values of each chunk of a block, and how many are not the fill value.
+
+        The chunk is overwritten by the next: fresh memory for each would be fetched from the system and given back.
+        """
+        scratch = np.full(self.chunk, self.fill, self.codec.dtype)
         for number, position in enumerate(np.ndindex(*self.grid)):
             region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
-            chunk = self._padded(block[region])
-            yield number, chunk, int(np.count_nonzero(self._filled(chunk)))
+            part = block[region]
+            if part.shape != self.chunk:
+                scratch.fill(self.fill)
+            scratch[tuple(slice(n) for n in part.shape)] = part
+            yield number, scratch, int(np.count_nonzero(self._filled(scratch)))
 
     def _filled(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which values are not the fill value.
@@ -165,12 +172,11 @@ class ShardLayout:
                 flat[places] = self.fill
             start = end
 
-    def _joined(self, chunks: Iterable[tuple[int, NDArray[Any], int]]) -> EncodedShard:
-        """Encode chunks, in the order of their numbers, and return them with their index.
+    def _encoded(self, chunks: Iterable[tuple[int, NDArray[Any], int]]) -> Iterator[bytes]:
+        """Yield encoded chunks, in the order of their numbers, and then their index.
 
         Those in which nothing is filled are left out.
         """
-        parts: list[bytes] = []
         quickly: bool | None = None  # decided by the first sparse chunk: those of a shard are alike
         index = np.full((int(np.prod(self.grid)), 2), EMPTY, "<u8")
         offset = 0
@@ -181,12 +187,11 @@ class ShardLayout:
             if sparse and quickly is None:
                 quickly = self.codec.packs_quickly(chunk)
             data = self.codec.encode(chunk, quickly=sparse and bool(quickly))
-            parts.append(data)
             index[number] = offset, len(data)
             offset += len(data)
+            yield data
         encoded_index = index.tobytes()
-        checksum = np.uint32(google_crc32c.value(encoded_index)).astype("<u4").tobytes()
-        return EncodedShard((*parts, encoded_index, checksum))
+        yield encoded_index + np.uint32(google_crc32c.value(encoded_index)).astype("<u4").tobytes()
 
     def read_index(self, source: ByteSource) -> NDArray[np.uint64]:
         """Return the ``(y, x, channel, 2)`` index of a shard: offset and length of each chunk.
@@ -343,11 +348,3 @@ class ShardLayout:
     @property
     def _fill_bits(self) -> Any:
         return np.array(self.fill, self.codec.dtype).view(self._word)
-
-    def _padded(self, part: NDArray[Any]) -> NDArray[Any]:
-        """Return a contiguous chunk in the stored type; what lies outside the block is the fill value."""
-        if part.shape == self.chunk:
-            return np.ascontiguousarray(part, dtype=self.codec.dtype)
-        chunk = np.full(self.chunk, self.fill, self.codec.dtype)
-        chunk[tuple(slice(n) for n in part.shape)] = part
-        return chunk

@@ -125,7 +125,7 @@ def test_a_sparse_block_has_the_bytes_of_the_dense_one(
     block = np.zeros(shape, dtype)
     block.reshape(-1)[place] = values
     pixel, channel = (part.astype(np.int32) for part in np.divmod(place, shape[2]))
-    assert layout.encode_sparse(shape, pixel, channel, values) == layout.encode(block)
+    assert b"".join(layout.encode_sparse(shape, pixel, channel, values)) == b"".join(layout.encode(block))
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_spectra_of_a_cell_go_straight_into_rows(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     block = rng.random((8, 12, 9), np.float32)
     block[:4, :6, :4] = 0  # one chunk that is not stored
-    source = _Bytes(bytes(layout.encode(block)))
+    source = _Bytes(b"".join(layout.encode(block)))
     row, column = data.draw(st.integers(0, 1)), data.draw(st.integers(0, 1))
     pixels = np.array(data.draw(st.lists(st.integers(0, 23), max_size=24)), np.intp)
     out = np.full((40, 9), -1, np.float32)

@@ -110,7 +110,7 @@ class PeakTask:
         stored = []
         for writer, values in zip(self.writers, self.source.read(0, len(self.source.lengths)), strict=True):
             data = writer.write(self.start, values[self.start - self.first : self.stop - self.first])
-            stored.append([len(data), data.crc32c])
+            stored.append([data.size, data.crc32c])
         self.record.put(json.dumps(stored).encode())
 
     def finished(self) -> bool:

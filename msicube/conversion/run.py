@@ -86,7 +86,7 @@ def convert(
         ``"linear"``, or ``"cubic"`` for a spline through all channels of the source. It is written into the store.
     samples
         A samples table: a CSV file with a column ``slide``, or slide name to a mapping. Slides that are in the study
-        already get their row again.
+        already get their row again; one without a row keeps what it has.
     memory_limit
         Bound on this process; concurrency is derived from it.
     shard_size
@@ -183,7 +183,7 @@ def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) 
     sample = dict((options.samples or {}).get(item.name, {}))
     if study is not None and item.name in study:
         check_present(item, study)
-        if options.samples is not None:
+        if options.samples is not None and item.name in options.samples:
             update_attrs(study, item.name, sample=sample)
         if "origin" not in study.slide_attrs[item.name] and item.name in options.origins:
             update_attrs(study, item.name, origin=dict(options.origins[item.name]))

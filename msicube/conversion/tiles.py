@@ -57,9 +57,12 @@ class TileSummary:
         largest = np.full(n_channels, -np.inf)
         empty = nonfinite = 0
         step = max(1, SUM_BLOCK // (8 * n_channels))
+        # Each block in the same memory: fresh memory would be fetched from the system and given back.
+        taken, doubles = np.empty((step, n_channels), values.dtype), np.empty((step, n_channels))
         for start in range(0, len(pixels), step):
             rows = pixels[start : start + step]
-            block = flat[rows].astype(np.float64)
+            block = doubles[: len(rows)]
+            block[...] = np.take(flat, rows, axis=0, out=taken[: len(rows)], mode="clip")
             total[rows] = row_sums = block.sum(axis=1)
             if np.isfinite(row_sums).all():
                 finite = block
@@ -195,7 +198,7 @@ class TileTask:
     def run(self) -> None:
         """Read, summarise and store the tile; its record comes last."""
         tile: Tile | SparseTile
-        if isinstance(self.source, SparseTileSource):
+        if isinstance(self.source, SparseTileSource) and self.source.is_sparse:
             tile = self.source.read_sparse()
             data = self.writer.write_sparse(self.window, tile)
             summary = TileSummary.of_sparse(tile, self.acquired)
@@ -203,7 +206,7 @@ class TileTask:
             tile = self.source.read()
             data = self.writer.write(self.window, tile.values)
             summary = TileSummary.of(tile.values, self.acquired)
-        record = TileRecord(self.window, len(data), data.crc32c, summary, tile.binning)
+        record = TileRecord(self.window, data.size, data.crc32c, summary, tile.binning)
         self.record.put(record.to_bytes())
 
     def finished(self) -> bool:

@@ -20,7 +20,7 @@ from msicube.store.study import check_modality
 
 #: What the process takes before any tile: the interpreter, NumPy, Zarr, Dask and the index of the source.
 BASE_MEMORY = 256 * 2**20
-#: A tile in flight holds its values, its encoded chunks and the joined shard; the block of sums is small beside them.
+#: A tile in flight holds its values and what they are read through; sums and encoded chunks are small beside them.
 TILE_COPIES = 3.5
 #: A shard of peaks in flight holds the bytes of the file, the arrays, their joined values and what is encoded.
 PEAK_COPIES = 4

@@ -214,6 +214,10 @@ class TileSource(Protocol):
 class SparseTileSource(TileSource, Protocol):
     """A tile that is read without its zeros: on a wide axis, what writing and summing zeros would take is saved."""
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether so much of the tile is zeros that its other values and their places take less memory."""
+
     def read_sparse(self) -> SparseTile:
         """Read the tile; errors are those of ``read``."""
 

@@ -21,6 +21,8 @@ BLOCK_PEAKS = 2**17
 #: m/z above this are damaged values: no instrument reaches them, and one alone would stretch an axis without end.
 MAX_MZ = 1e6
 SPACING_SPECTRA = 64
+#: A tile with a peak for each so many values, or more, is not worth reading without its zeros: places take memory too.
+DENSE = 4
 
 
 class Peaks(NamedTuple):
@@ -118,24 +120,37 @@ class RaggedTile:
     dtype: np.dtype[Any]
     bins: SpectralBins
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a value in :data:`DENSE` is a peak, or fewer."""
+        return int(self.peaks.lengths.sum()) * DENSE <= int(np.prod(self.shape))
+
     def read(self) -> Tile:
         """Read the tile; see :class:`msicube.readers.TileSource`."""
-        return self.read_sparse().dense()
+        values = np.zeros(self.shape, self.dtype)
+        flat, tally = values.reshape(-1, self.shape[2]), BinningTally()
+        for (pixel, channel, sums), binned in self._binned():
+            flat[pixel, channel] = sums
+            tally += binned
+        return Tile(values, tally)
 
     def read_sparse(self) -> SparseTile:
         """Read the tile without its zeros; see :class:`msicube.readers.SparseTileSource`."""
-        lengths = self.peaks.lengths
         empty = np.empty(0, np.int32)
         parts = [(empty, empty, np.empty(0, self.dtype))]
         tally = BinningTally()
-        for start, stop in runs(lengths):
-            peaks = self.peaks.read(start, stop)
-            pixels = np.repeat(self.pixels[start:stop].astype(np.int32), lengths[start:stop])
-            places, binned = bin_peaks(peaks, pixels, self.bins, self.dtype)
+        for places, binned in self._binned():
             parts.append(places)
             tally += binned
         pixel, channel, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return SparseTile(self.shape, pixel, channel, values, tally)
+
+    def _binned(self) -> Iterator[tuple[Binned, BinningTally]]:
+        """Yield what is binned, of one run of spectra after another."""
+        lengths = self.peaks.lengths
+        for start, stop in runs(lengths):
+            pixels = np.repeat(self.pixels[start:stop].astype(np.int32), lengths[start:stop])
+            yield bin_peaks(self.peaks.read(start, stop), pixels, self.bins, self.dtype)
 
 
 #: Pixel, channel and sum of what was binned.

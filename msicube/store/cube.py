@@ -42,7 +42,7 @@ class CubeWriter:
     image: bool = False
 
     def write(self, window: Window, block: NDArray[Any]) -> EncodedShard:
-        """Encode and store a tile, and return what was stored.
+        """Encode and store a tile, and return its size and checksum.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class CubeWriter:
         return self._put(window, self.layout.encode_sparse(*tile[:4]))
 
     def _put(self, window: Window, data: EncodedShard) -> EncodedShard:
-        self.shard(window).put(*data.parts)
+        self.shard(window).put(data)
         return data
 
     def shard(self, window: Window) -> Location:

@@ -24,8 +24,8 @@ Result = TypeVar("Result")
 
 #: Requests that wait for a network at a time.
 REQUESTS = 32
-#: Parts that one system call writes.
-MAX_BUFFERS = 512
+#: Parts that one system call writes, and bytes that are collected for it.
+MAX_BUFFERS, WRITE_BYTES = 512, 2**20
 #: Ending of an object that is being written; what a killed process leaves of it is never read and never committed.
 TEMPORARY = ".tmp"
 
@@ -122,8 +122,9 @@ class Location:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def put(self, *parts: bytes) -> None:
-        """Write an object from parts that follow each other; it is there whole or not at all."""
+    def put(self, data: bytes | Iterable[bytes]) -> None:
+        """Write an object, at once or from parts that follow each other; it is there whole or not at all."""
+        parts = [data] if isinstance(data, bytes) else data
         if self.local is None:
             filesystem, path = self._remote()
             filesystem.pipe_file(path, b"".join(parts))
@@ -206,16 +207,27 @@ class Location:
         return filesystem, path
 
 
-def _write_all(handle: int, parts: Sequence[bytes]) -> None:
-    """Write parts one after another, many with one system call."""
-    for start in range(0, len(parts), MAX_BUFFERS):
-        left = [memoryview(part) for part in parts[start : start + MAX_BUFFERS] if part]
-        while left:
-            written = os.writev(handle, left)
-            while left and written >= len(left[0]):
-                written -= len(left.pop(0))
-            if left:  # a call interrupted, or no more room: the next call says which
-                left[0] = left[0][written:]
+def _write_all(handle: int, parts: Iterable[bytes]) -> None:
+    """Write parts one after another, some with one system call: what is written is in memory no longer."""
+    held: list[bytes] = []
+    size = 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if len(held) == MAX_BUFFERS or size >= WRITE_BYTES:
+            _write(handle, held)
+            held, size = [], 0
+    _write(handle, held)
+
+
+def _write(handle: int, parts: Sequence[bytes]) -> None:
+    left = [memoryview(part) for part in parts if part]
+    while left:
+        written = os.writev(handle, left)
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if left:  # a call interrupted, or no more room: the next call says which
+            left[0] = left[0][written:]
 
 
 def spread(function: Callable[[Item], Result], items: Iterable[Item], *, remote: bool) -> list[Result]:

@@ -73,7 +73,7 @@ class PeakWriter:
     def write(self, start: int, values: NDArray[Any]) -> EncodedShard:
         """Encode and store the shard that begins at a peak, and return what was stored."""
         data = self.layout.encode(values.reshape(1, 1, -1))
-        self.shard(start).put(*data.parts)
+        self.shard(start).put(data)
         return data
 
     def shard(self, start: int) -> Location:

@@ -88,6 +88,8 @@ def test_a_samples_table_can_come_later(simulation: SimulationReport, tmp_path: 
     )
     assert mc.open_study(tmp_path / "s.zarr").samples["label"].iloc[0] == "x"
     assert "no row in the samples table: " + simulation.slides[1].name in report.remarks[0]
+    mc.convert(simulation.folder, tmp_path / "s.zarr", samples={simulation.slides[1].name: {"label": "y"}})
+    assert mc.open_study(tmp_path / "s.zarr").samples["label"].tolist()[:2] == ["x", "y"], "a row was lost"
 
 
 def test_a_killed_run_is_finished_by_the_same_command(tmp_path: Path) -> None:
