@@ -55,7 +55,7 @@ def fit(study: Path) -> float:
         [mc.TICNormalize(), mc.Log1p(), mc.Standardize(), mc.SelectChannels(k=100, by="label"), mc.PCA(3)]
     )
     with Clock() as clock:
-        pipe.fit(opened, slides=opened.slides, allow_test=True)
+        pipe.fit(opened, slides=opened.slides, allow_test=True, cache=False)
     pipe.save(opened, name="bench", overwrite=True)
     return clock.seconds
 

@@ -13,7 +13,13 @@ ZARR = Peer("zarr-map-style", LOADERS, environment="loaders")
 
 #: ``path`` is a .npy file of (n, channels) float32, ``target`` a folder of the peer's own.
 WRITE_MDS = """
-import numpy as np
+import numpy as np, torch
+try:
+    import torchvision
+except RuntimeError:  # no compiled operators on this machine; streaming imports torchvision and needs none of them
+    missing = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        missing.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from streaming import MDSWriter
 spectra = np.load(path, mmap_mode="r")
 if not Path(target).exists():

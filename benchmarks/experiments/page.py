@@ -79,6 +79,8 @@ Everything is meant to run on two cores without a GPU in well under an hour, and
   from 40,000.
 - **Statistics of batch normalisation** are those that training leaves, as the recipes have it. In the experiments whose
   names end in `renewed` they are taken anew before each evaluation (`train.renew_statistics`).
+- **Outliers**: the only ones that the simulator makes are dead pixels, which the mask of tissue leaves out already. So
+  the mask of outliers finds none in tissue here, and `no-outliers` is the same run as `binary`.
 - **Without masks** every measured pixel is sampled. EMSC makes nothing of a few pixels whose noise looks like the
   reference upside down; a mask of the recipe finds and leaves them out, with the dead ones.
 - **One thread** for each process, because a seed stands for one result on one number of threads only.

@@ -7,9 +7,9 @@ already holds what comes next.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from msicube.stream.order import Draw, Integers, generator
 from msicube.stream.plan import EpochPlan, Part, Piece
 from msicube.stream.sampling import Draws, draw_pixels
 from msicube.stream.selection import Cell
+
+T = TypeVar("T")
 
 
 class SpectrumBatch(NamedTuple):
@@ -223,13 +225,15 @@ class DeckReader:
             crew.release(lambda: self.arena.give(np.concatenate(spent)))
 
 
-def read_batches(decks: DeckReader, *, threads: int) -> Generator[SpectrumBatch]:
+def read_batches(decks: DeckReader, *, threads: int, finish: Callable[[SpectrumBatch], T]) -> Generator[T]:
     """Yield the batches of a reader's steps.
 
     Parameters
     ----------
     decks
         What to read; used once.
+    finish
+        Makes of a batch what is yielded, ahead of the training loop.
     threads
         Reading threads. One more puts the batches together, so that a training loop is handed one that is ready. All
         are gone when the iteration is over, is closed, or fails.
@@ -240,7 +244,7 @@ def read_batches(decks: DeckReader, *, threads: int) -> Generator[SpectrumBatch]
         A cell cannot be read; the message names slide and window.
     """
     crew: Crew[Any] = Crew(decks.jobs(), admit=decks.admit, work=decks.read, threads=threads)
-    ahead = Ahead((decks.batch(step, crew) for step in decks.steps), depth=1, stop=crew.close)
+    ahead = Ahead((finish(decks.batch(step, crew)) for step in decks.steps), depth=1, stop=crew.close)
     try:
         yield from ahead
     finally:

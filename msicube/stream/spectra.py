@@ -259,10 +259,9 @@ class SpectrumStream(Stream):
         )
         with (
             one_blas_thread(self._selection),
-            closing(read_batches(decks, threads=self.budget.threads)) as reading,
+            closing(read_batches(decks, threads=self.budget.threads, finish=self._tensors)) as reading,
         ):
-            for batch in reading:
-                yield self._tensors(batch)
+            yield from reading
 
     def _tensors(self, batch: SpectrumBatch) -> Batch:
         slide, y, x = batch.places.T.copy()
