@@ -41,6 +41,12 @@ def history(n: int) -> pd.DataFrame:
     return pd.DataFrame({"epoch": np.arange(1, n + 1), **{name: rng.random(n) for name in columns}})
 
 
+def history_with_validation(n: int) -> pd.DataFrame:
+    names = ("validation_loss", "validation_accuracy", "validation_roc_auc")
+    best = {"best": np.arange(n) < n - 1}
+    return history(n).assign(**best, **{name: rng.random(n) for name in names})
+
+
 def picture(ny: int, nx: int, *channels: int, pixel_size: float | None = 50.0) -> Picture:
     values = rng.random((ny, nx, *channels))
     values[0, 0] = np.nan
@@ -80,6 +86,7 @@ def slide_rows(n: int) -> list[SlideRow]:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "training": lambda: training_figure(history(3), chance=0.5),
     "training of one epoch": lambda: training_figure(history(1), chance=0.5),
+    "training with validation": lambda: training_figure(history_with_validation(4), chance=0.5),
     "confusion": lambda: confusion_figure({"patches": np.array([[9, 1], [0, 0]])}, ("normal", "tumour")),
     "roc": lambda: roc_figure({"patches": scores(50), "slides": (np.ones(3, bool), np.ones(3))}),
     "ions": lambda: ion_image_figure([picture(20, 30, 2), picture(9, 5, 2)], ["m/z 1", "m/z 2"], unit="a.u."),
@@ -116,6 +123,15 @@ def test_every_figure_is_written_twice_and_leaves_matplotlib_as_it_was(name: str
     assert all(mpl.rcParams._get(key) == value for key, value in dict.items(before))
     assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["figure.png", "figure.svg"]
+
+
+def test_training_shows_the_validation_patients_and_the_epoch_that_was_kept() -> None:
+    table = history_with_validation(4)
+    loss = training_figure(table, chance=0.5).axes[0]
+    drawn = {line.get_label(): line for line in loss.get_lines()}
+    assert list(drawn) == ["training", "held out", "validation", "weights kept"]
+    assert drawn["validation"].get_ydata().tolist() == table["validation_loss"].tolist()
+    assert drawn["weights kept"].get_xdata() == [3, 3]
 
 
 def test_a_confusion_matrix_shows_shares_and_counts() -> None:

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Metrics that are drawn by epoch, and what their axes are called.
+_BY_EPOCH = {"loss": "cross-entropy loss", "accuracy": "accuracy", "roc_auc": "ROC AUC"}
+#: Parts of the patients: name, colour and marker.
+_PARTS = {
+    "train": ("training", COLOURS[0], "o"),
+    "test": ("held out", COLOURS[1], "s"),
+    "validation": ("validation", COLOURS[2], "^"),
+}
+
 
 @styled
 def training_figure(history: pd.DataFrame, *, chance: float) -> Figure:
@@ -23,24 +32,29 @@ def training_figure(history: pd.DataFrame, *, chance: float) -> Figure:
     Parameters
     ----------
     history
-        Columns ``epoch``, ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``test_roc_auc``.
+        Columns ``epoch``, ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``test_roc_auc``; with
+        validation patients also ``validation_loss`` and so on, and ``best``, which epochs were the best so far.
     chance
         Accuracy of guessing the held-out samples' most frequent class.
     """
     figure = new_figure(WIDTH, 2.4)
-    left, middle, right = figure.subplots(1, 3)
-    _lines(left, history, {"training": "train_loss", "held out": "test_loss"})
-    left.set_ylabel("cross-entropy loss")
+    panels = figure.subplots(1, 3)
+    for axes, name in zip(panels, _BY_EPOCH, strict=True):
+        _lines(axes, history, name)
+        axes.set_ylabel(_BY_EPOCH[name])
+    left, middle, right = panels
     left.set_ylim(bottom=0)
-    _lines(middle, history, {"training": "train_accuracy", "held out": "test_accuracy"})
     _reference(middle, chance, "most frequent class")
-    middle.set_ylabel("accuracy")
-    _lines(right, history, {"held out": "test_roc_auc"}, first_colour=1)
     _reference(right, 0.5, "chance")
-    right.set_ylabel("ROC AUC")
     for axes in (middle, right):
         axes.set_ylim(0, 1.02)
-    for axes, letter in zip((left, middle, right), "abc", strict=True):
+    if "best" in history and (best := history["best"].eq(True)).any():
+        for axes in panels:
+            axes.axvline(
+                history["epoch"][best].iloc[-1], color=GREY, lw=1, ls=":", label="weights kept", zorder=0
+            )
+        left.legend()
+    for axes, letter in zip(panels, "abc", strict=True):
         panel_letter(axes, letter)
     return figure
 
@@ -137,13 +151,15 @@ def reliability_figure(bins: Sequence[Mapping[str, float]], *, of: str, ece: flo
     return figure
 
 
-def _lines(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], *, first_colour: int = 0) -> None:
+def _lines(axes: Axes, history: pd.DataFrame, name: str) -> None:
+    """Draw a metric by epoch, of each part of the patients that it is known of."""
     from matplotlib.ticker import MaxNLocator
 
     epochs = history["epoch"].to_numpy()
-    for number, (label, column) in enumerate(columns.items(), start=first_colour):
-        values = history[column].to_numpy(dtype=float)
-        axes.plot(epochs, values, color=COLOURS[number], marker="os"[number], ms=3.5, label=label)
+    for part, (label, colour, marker) in _PARTS.items():
+        if (column := f"{part}_{name}") in history:
+            values = history[column].to_numpy(dtype=float)
+            axes.plot(epochs, values, color=colour, marker=marker, ms=3.5, label=label)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
