@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
@@ -36,24 +36,39 @@ class ByteSource(Protocol):
         """Return ``length`` bytes from ``start``; fewer only at the end of the object."""
 
 
-@dataclass
+class StoredShard(NamedTuple):
+    """What a record says of a shard: length and CRC-32C of its bytes."""
+
+    size: int
+    crc32c: int
+
+
 class EncodedShard:
     """The bytes of a shard, part after part. They are made while they are asked for, once: few are in memory at a time.
 
+    Parameters
+    ----------
+    parts
+        What makes them.
+
     Attributes
     ----------
-    size, crc32c
-        Length and CRC-32C of the parts that were given so far: of the whole shard, once all of them were.
+    stored : StoredShard
+        Of the parts that were given so far: of the whole shard, once all of them were.
     """
 
-    parts: Iterator[bytes]
-    size: int = 0
-    crc32c: int = 0
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts: Iterator[bytes] | None = parts
+        self.stored = StoredShard(0, 0)
 
     def __iter__(self) -> Iterator[bytes]:
-        for part in self.parts:
-            self.size += len(part)
-            self.crc32c = google_crc32c.extend(self.crc32c, part)
+        parts, self._parts = self._parts, None
+        if parts is None:
+            raise RuntimeError("the parts of an encoded shard are given once: encode it again")
+        for part in parts:
+            self.stored = StoredShard(
+                self.stored.size + len(part), google_crc32c.extend(self.stored.crc32c, part)
+            )
             yield part
 
 

@@ -226,3 +226,11 @@ class _Bytes:
 
     def read(self, start: int, length: int) -> bytes:
         return self.data[start : start + length]
+
+
+def test_the_parts_of_a_shard_are_given_once() -> None:
+    layout = ShardLayout((2, 2, 2), (2, 2, 2), ChunkCodec.named("zstd", np.dtype(np.float32)))
+    encoded = layout.encode(np.ones((2, 2, 2), np.float32))
+    assert len(b"".join(encoded)) == encoded.stored.size
+    with pytest.raises(RuntimeError, match="once"):
+        list(encoded)

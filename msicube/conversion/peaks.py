@@ -107,10 +107,12 @@ class PeakTask:
 
     def run(self) -> None:
         """Read the spectra and store the two shards; the record comes last."""
-        stored = []
-        for writer, values in zip(self.writers, self.source.read(0, len(self.source.lengths)), strict=True):
-            data = writer.write(self.start, values[self.start - self.first : self.stop - self.first])
-            stored.append([data.size, data.crc32c])
+        peaks = self.source.read(0, len(self.source.lengths))
+        wanted = slice(self.start - self.first, self.stop - self.first)
+        stored = [
+            writer.write(self.start, values[wanted])
+            for writer, values in zip(self.writers, peaks, strict=True)
+        ]
         self.record.put(json.dumps(stored).encode())
 
     def finished(self) -> bool:

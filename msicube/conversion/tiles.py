@@ -200,13 +200,13 @@ class TileTask:
         tile: Tile | SparseTile
         if isinstance(self.source, SparseTileSource) and self.source.is_sparse:
             tile = self.source.read_sparse()
-            data = self.writer.write_sparse(self.window, tile)
+            stored = self.writer.write_sparse(self.window, tile)
             summary = TileSummary.of_sparse(tile, self.acquired)
         else:
             tile = self.source.read()
-            data = self.writer.write(self.window, tile.values)
+            stored = self.writer.write(self.window, tile.values)
             summary = TileSummary.of(tile.values, self.acquired)
-        record = TileRecord(self.window, data.size, data.crc32c, summary, tile.binning)
+        record = TileRecord(self.window, *stored, summary, tile.binning)
         self.record.put(record.to_bytes())
 
     def finished(self) -> bool:

@@ -167,14 +167,19 @@ class Archive:
     def address(self, record: Mapping[str, Any]) -> str | None:
         """Return where a file can be downloaded over HTTP; None where its record names no such place."""
         link = at(record, "_links", "download", "href")
-        if isinstance(link, str):
-            return joined(f"{self.api}/", link)
+        if isinstance(link, str) and (address := self._over_http(joined(f"{self.api}/", link))):
+            return address
         places = record.get("publicFileLocations")
         values = [str(at(place, "value") or "") for place in places] if isinstance(places, list) else []
-        for value in values:
-            if value.startswith(f"{FTP}/"):
-                return file_url(self.files, value.removeprefix(FTP))
-        return next((value for value in values if value.startswith(("http://", "https://"))), None)
+        # The archive's own server first: what is on it is known to be there over HTTP.
+        ordered = sorted(values, key=lambda value: not value.startswith(f"{FTP}/"))
+        return next((address for value in ordered if (address := self._over_http(value))), None)
+
+    def _over_http(self, address: str) -> str | None:
+        """Return an address over HTTP that stands for another; None where there is none."""
+        if address.startswith(f"{FTP}/"):
+            return file_url(self.files, address.removeprefix(FTP))
+        return address if address.startswith(("http://", "https://")) else None
 
     def _numbered_pages(self, url: str, expected: int) -> Iterator[dict[str, Any]]:
         """Yield the records page by page; the server decides how long a page is."""

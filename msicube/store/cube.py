@@ -14,7 +14,7 @@ from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore, UsageError
 from msicube.readers import SparseTile
 from msicube.scheduling import default_workers, for_each
-from msicube.shards import ByteSource, EncodedShard, ShardLayout
+from msicube.shards import ByteSource, EncodedShard, ShardLayout, StoredShard
 from msicube.store.draft import location_metadata
 from msicube.store.location import Location
 from msicube.tiling import Window, windows
@@ -41,8 +41,8 @@ class CubeWriter:
     layout: ShardLayout
     image: bool = False
 
-    def write(self, window: Window, block: NDArray[Any]) -> EncodedShard:
-        """Encode and store a tile, and return its size and checksum.
+    def write(self, window: Window, block: NDArray[Any]) -> StoredShard:
+        """Encode and store a tile, and return what was stored.
 
         Parameters
         ----------
@@ -53,13 +53,13 @@ class CubeWriter:
         """
         return self._put(window, self.layout.encode(block))
 
-    def write_sparse(self, window: Window, tile: SparseTile) -> EncodedShard:
+    def write_sparse(self, window: Window, tile: SparseTile) -> StoredShard:
         """Encode and store a tile given without its zeros; the bytes are those of :meth:`write`."""
         return self._put(window, self.layout.encode_sparse(*tile[:4]))
 
-    def _put(self, window: Window, data: EncodedShard) -> EncodedShard:
+    def _put(self, window: Window, data: EncodedShard) -> StoredShard:
         self.shard(window).put(data)
-        return data
+        return data.stored
 
     def shard(self, window: Window) -> Location:
         """Return where a tile is stored."""

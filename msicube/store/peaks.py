@@ -17,7 +17,7 @@ from msicube import schema
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore
 from msicube.readers import Peaks
-from msicube.shards import EncodedShard, ShardLayout
+from msicube.shards import ShardLayout, StoredShard
 from msicube.store.draft import METADATA, array_metadata, group_metadata, location_metadata
 from msicube.store.location import Location
 
@@ -70,11 +70,11 @@ class PeakWriter:
     location: Location
     layout: ShardLayout
 
-    def write(self, start: int, values: NDArray[Any]) -> EncodedShard:
+    def write(self, start: int, values: NDArray[Any]) -> StoredShard:
         """Encode and store the shard that begins at a peak, and return what was stored."""
         data = self.layout.encode(values.reshape(1, 1, -1))
         self.shard(start).put(data)
-        return data
+        return data.stored
 
     def shard(self, start: int) -> Location:
         """Return where the shard that begins at a peak is stored."""

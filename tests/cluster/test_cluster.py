@@ -205,7 +205,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Study:
         draft = SlideDraft.of(study.location, f"slide_{number}", "msi")
         writer = draft.cube_writer(plan, np.dtype(np.float32), "zstd")
         pattern = rng.poisson(2.0 + number, (64, shape[2])).astype(np.float32)
-        data = bytes(writer.write(plan.tiles()[0], np.resize(pattern, (ty, tx, shape[2]))))
+        writer.write(plan.tiles()[0], np.resize(pattern, (ty, tx, shape[2])))
+        data = writer.shard(plan.tiles()[0]).get()
+        assert data is not None
         for window in plan.tiles()[1:]:
             writer.shard(window).put(data)
         draft.write("acquired", np.ones(shape[:2], bool))

@@ -59,7 +59,10 @@ def build(path: Path, shape: tuple[int, int, int], n_slides: int) -> int:
         draft = SlideDraft.of(study.location, name, "msi")
         writer = draft.cube_writer(plan, np.dtype(np.float32), "zstd")
         for window in plan.tiles():
-            data = bytes(writer.write(window, tile + number)) if data is None or number > 1 else data
+            if data is None or number > 1:
+                writer.write(window, tile + number)
+                data = writer.shard(window).get()
+            assert data is not None
             writer.shard(window).put(data)
         draft.write("acquired", np.ones(shape[:2], bool))
         draft.write("mz", np.arange(shape[2]) + 1.0)

@@ -60,7 +60,10 @@ def build(path: Path, edge: int, n_channels: int, n_slides: int) -> int:
         draft = SlideDraft.of(study.location, f"slide_{number}", "msi")
         writer = draft.cube_writer(plan, np.dtype(np.float32), "zstd")
         for window in plan.tiles():
-            data = bytes(writer.write(window, tile)) if data is None else data
+            if data is None:
+                writer.write(window, tile)
+                data = writer.shard(window).get()
+            assert data is not None
             writer.shard(window).put(data)
         draft.write("acquired", np.ones(shape[:2], bool))
         draft.write("mz", np.arange(n_channels) + 1.0)

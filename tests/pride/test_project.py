@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from archive_server import ACCESSION, API, ROOT, Answer, Archive, ask, listed, serve
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msicube.errors import RemoteError, UsageError
@@ -170,6 +170,7 @@ ANYTHING = st.recursive(
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(KEYS), ANYTHING), max_size=4))
+@example([{"fileName": "a.ibd", "_links": {"download": {"href": "ftp://x/a.ibd"}}}])
 def test_records_of_any_shape_are_files_or_odd(records: list[dict[str, object]]) -> None:
     odd: list[str] = []
     files, _ = _files(ACCESSION, Client(), records, {}, odd)
