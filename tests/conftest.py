@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def _no_caches() -> Iterator[None]:
         patch.setenv("MSICUBE_INDEX_CACHE", "off")
         patch.setenv("MSICUBE_STATISTICS", "off")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """What a shell runs in the background ignores Ctrl-C, and so does all that it starts; tests send it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,12 +58,11 @@ def watched(folder: Path) -> Iterator[list[int]]:
     def look() -> None:
         while not stop.is_set():
             total = 0
-            for path in folder.rglob("*"):
-                try:
-                    if path.suffix in (".part", ".ibd", ".imzML"):
-                        total += path.stat().st_size
-                except OSError:
-                    continue
+            with suppress(OSError):  # a file, or the folder, may come and go while it is looked at
+                for path in folder.rglob("*"):
+                    with suppress(OSError):
+                        if path.suffix in (".part", ".ibd", ".imzML"):
+                            total += path.stat().st_size
             most[0] = max(most[0], total)
             time.sleep(0.001)
 
