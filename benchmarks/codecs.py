@@ -14,7 +14,7 @@ from benchmarks.harness import machine
 from msicube.axis import OBSERVED, SpectralBins
 from msicube.codecs import CODECS, ChunkCodec
 from msicube.readers import open_source
-from msicube.simulate import simulate_msi
+from msicube.simulate import simulate_ftir, simulate_msi
 from msicube.store.peaks import CHUNK_VALUES
 from msicube.tiling import Window, plan_tiles
 
@@ -41,6 +41,9 @@ def sources(work: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
             chunks_of(_cube(SHARED / "pyimzml/Example_Continuous.imzML", None)),
         )
         yield "real centroid (picked, 20 ppm)", chunks_of(_cube(SHARED / "galaxy/picked.imzml", "ppm:20"))
+    folder = work / "mosaic"
+    simulate_ftir(folder, slides=1, shape=(128, 128), overwrite=True)
+    yield "simulated infrared mosaic", chunks_of(_cube(next(folder.rglob("*.dmt")), None))
     yield "m/z of peaks, simulated processed centroid", peak_chunks(work / "processed-centroid")
     if SHARED.is_dir():
         yield "m/z of peaks, real (picked)", peak_chunks(SHARED / "galaxy", "picked.imzml")
