@@ -58,21 +58,26 @@ class TileSummary:
         empty = nonfinite = 0
         step = max(1, SUM_BLOCK // (8 * n_channels))
         # Each block in the same memory: fresh memory would be fetched from the system and given back.
-        taken, doubles = np.empty((step, n_channels), values.dtype), np.empty((step, n_channels))
+        doubles, part = np.empty((step, n_channels)), np.empty(n_channels)
+        highest = np.empty(n_channels, values.dtype)
         for start in range(0, len(pixels), step):
             rows = pixels[start : start + step]
+            neighbours = rows[-1] - rows[0] == len(rows) - 1
+            taken = flat[rows[0] : rows[-1] + 1] if neighbours else flat[rows]
             block = doubles[: len(rows)]
-            block[...] = np.take(flat, rows, axis=0, out=taken[: len(rows)], mode="clip")
+            block[...] = taken
             total[rows] = row_sums = block.sum(axis=1)
             if np.isfinite(row_sums).all():
-                finite = block
+                np.add.reduce(block, axis=0, out=part)
+                np.maximum.reduce(taken, axis=0, out=highest)
+                np.maximum(largest, highest, out=largest)
             else:
                 mask = np.isfinite(block)
                 nonfinite += int((~mask).any(axis=1).sum())
-                finite = np.where(mask, block, 0.0)
+                block.sum(axis=0, where=mask, out=part)
                 block = np.where(mask, block, -np.inf)
-            sums += finite.sum(axis=0)
-            np.maximum(largest, block.max(axis=0), out=largest)
+                np.maximum(largest, block.max(axis=0), out=largest)
+            sums += part
             quiet = row_sums == 0
             if quiet.any():
                 empty += int((~block[quiet].any(axis=1)).sum())
