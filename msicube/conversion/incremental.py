@@ -9,8 +9,9 @@ from typing import Any
 
 from msicube.conversion.axis_plan import AxisPlan
 from msicube.conversion.report import SlideReport
-from msicube.conversion.run import convert_one
+from msicube.conversion.run import convert_all
 from msicube.conversion.sources import survey_sources
+from msicube.conversion.verification import Checks
 from msicube.conversion.work import Options
 from msicube.errors import MSICubeError
 from msicube.readers import AxisSurvey, open_sources
@@ -85,9 +86,8 @@ class SlideWriter:
         )
         study = find_study(options.study)
         present = study.only(names) if study is not None else None
-        return SourceResult(
-            tuple(convert_one(item, self.axis, present, options, "continue") for item in items)
-        )
+        with Checks(options.on_error, enabled=options.verify) as checks:
+            return SourceResult(tuple(convert_all(items, self.axis, present, options, "continue", checks)))
 
     def check(self, path: Path, slides: list[str]) -> list[str]:
         """Compare slides with the source that they were made from, bit for bit; return what differs."""

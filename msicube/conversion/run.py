@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from msicube.conversion.sources import (
     survey_sources,
     surveys_of,
 )
-from msicube.conversion.verification import NOT_VERIFIED, verifying
+from msicube.conversion.verification import Checks
 from msicube.conversion.work import Options, plan_slide, stored_counts, write_slide
 from msicube.errors import DownloadError
 from msicube.readers import find_sources
@@ -158,26 +159,45 @@ def convert(
         progress=progress,
     )
     wish = AxisWish.of(mz_axis, mz_range, crop, wavenumber_axis, interpolation)
-    with write_lock(location):
+    with write_lock(location), Checks(options.on_error, enabled=verify) as checks:
         existing = find_study(location)
+        if (
+            existing is None
+        ):  # whatever the sources hold, it is new: the first is hashed while its index is read
+            checks.begin(found[0])
         items = survey_sources(found, existing, options, on_error)
         plan = plan_axes(surveys_of(items), axes_of(items), one_modality(items, existing), wish, existing)
-        rows = tuple(convert_one(item, plan, existing, options, on_error) for item in items)
+        rows = tuple(convert_all(items, plan, existing, options, on_error, checks))
     missing = tuple(SlideReport(Path(path).stem, path, "failed", error=e) for path, e in here.errors.items())
     return ConversionReport(location.url, rows + missing, (*here.remarks, *sample_remarks(items, options)))
 
 
-def convert_one(
-    item: Source, axis: AxisPlan, study: Study | None, options: Options, on_error: str
+def convert_all(
+    items: Sequence[Source],
+    axis: AxisPlan,
+    study: Study | None,
+    options: Options,
+    on_error: str,
+    checks: Checks,
+) -> Iterator[SlideReport]:
+    """Write sources into the study, or check that they are there; yield a row for each.
+
+    While one is written the next one's checksum is on its way, no further: what is hashed is still in the page cache
+    when its tiles are read.
+    """
+    for number, item in enumerate(items):
+        for source in items[number : number + 2]:
+            if source.error is None and not (study is not None and source.name in study):
+                checks.begin(source.path)
+        write = partial(_write, item, axis, study, options, checks)
+        row = guarded(item, on_error, write) if item.error is None else None
+        row = row or SlideReport(item.name, str(item.path), "failed")
+        yield replace(row, seconds=item.seconds, error=str(item.error) if item.error else None)
+
+
+def _write(
+    item: Source, axis: AxisPlan, study: Study | None, options: Options, checks: Checks
 ) -> SlideReport:
-    """Write one source into the study, or check that it is there; ``study`` is what was there before."""
-    row = SlideReport(item.name, str(item.path), "failed")
-    if item.error is None:
-        row = guarded(item, on_error, lambda: _write(item, axis, study, options)) or row
-    return replace(row, seconds=item.seconds, error=str(item.error) if item.error else None)
-
-
-def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) -> SlideReport:
     reader = item.open()
     row = SlideReport(item.name, str(item.path), "present", source_bytes=reader.info.source_bytes)
     sample = dict((options.samples or {}).get(item.name, {}))
@@ -196,10 +216,8 @@ def _write(item: Source, axis: AxisPlan, study: Study | None, options: Options) 
         stamp=item.stamp,
         origin=options.origins.get(item.name, {}),
     )
-    if not options.verify:
-        return write_slide(plan, row, options, verified=lambda: NOT_VERIFIED)
-    with verifying(reader, options.on_error) as verification:
-        return write_slide(plan, row, options, verified=verification.result)
+    with checks.beside(item.path, reader) as verified:
+        return write_slide(plan, row, options, verified=verified)
 
 
 def update_attrs(study: Study, name: str, **changes: Any) -> None:

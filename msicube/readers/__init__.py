@@ -15,7 +15,7 @@ from msicube.readers.base import (
     TileSource,
 )
 from msicube.readers.ragged import Peaks, PeakSource, RaggedReader
-from msicube.readers.registry import find_sources, open_source, open_sources
+from msicube.readers.registry import file_check, find_sources, open_source, open_sources
 
 __all__ = [
     "AxisSurvey",
@@ -31,6 +31,7 @@ __all__ = [
     "SparseTileSource",
     "Tile",
     "TileSource",
+    "file_check",
     "find_sources",
     "open_source",
     "open_sources",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ class Format:
     module
         Has ``main_file(path)``, the file that stands for the source that ``path`` is a part of, or None where the file
         is not of this format after all; and ``open_readers(path, *, on_error, index_cache)``, a reader for each cube of
-        the source. It is imported when a file with one of the endings is met.
+        the source. It is imported when a file with one of the endings is met. Where checksums are those of whole files
+        it has ``verify_file(path, between)`` as well, which needs no reader; ``between`` is called now and then and may
+        raise to end the check.
     """
 
     name: str
@@ -39,6 +42,12 @@ class Format:
             return None
         found: Path | None = import_module(self.module).main_file(path)
         return found
+
+    def file_check(self) -> Callable[[Path, Callable[[], None]], dict[str, str]] | None:
+        """Return how to check a source that is not open; None where its cubes are checked one by one."""
+        check: Callable[[Path, Callable[[], None]], dict[str, str]] | None
+        check = getattr(import_module(self.module), "verify_file", None)
+        return check
 
     def open_readers(self, path: Path, **options: Any) -> list[CubeReader]:
         """Return a reader for each cube of a source."""
@@ -145,6 +154,27 @@ def open_sources(
     if format_name is not None:
         raise UnknownFormat(f"{path} is no file of the format {format_name}; known: {_known()}")
     raise UnknownFormat(f"{path}: no reader takes files that end in '{path.suffix}'; known: {_known()}")
+
+
+def file_check(path: Path) -> Callable[[Callable[[], None]], dict[str, str]] | None:
+    """Return what checks a source against the checksums of its files, without opening it.
+
+    Parameters
+    ----------
+    path
+        The file that stands for the source.
+
+    Returns
+    -------
+    callable or None
+        Takes a function that is called between blocks and may raise to end the check; returns and raises what
+        :meth:`CubeReader.verify` does. None where cubes are checked one by one, or the file is of no known format.
+    """
+    for form in FORMATS:
+        if form.main_file(path) is not None:
+            check = form.file_check()
+            return None if check is None else partial(check, path)
+    return None
 
 
 def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +12,18 @@ from msicube.axis import OBSERVED, SpectralBins
 from msicube.errors import AxisRequired, CorruptSource, UsageError
 from msicube.readers.base import AxisSurvey, CubeInfo, OnError, Tile
 from msicube.readers.dense import cropped
-from msicube.readers.imzml import vocabulary as cv
 from msicube.readers.imzml.cache import cached_scan
+from msicube.readers.imzml.checksums import verify_ibd
 from msicube.readers.imzml.describe import check_positions, describe
 from msicube.readers.imzml.faults import FaultLog
 from msicube.readers.imzml.index import SpectrumIndex
+from msicube.readers.imzml.pair import check_uuid, find_ibd
 from msicube.readers.imzml.peaks import IbdPeaks
 from msicube.readers.imzml.resolve import resolve
 from msicube.readers.imzml.rows import Header
 from msicube.readers.imzml.tiles import DenseTile, IbdFile
 from msicube.readers.ragged import RaggedTile, binned_dtype, survey
 from msicube.tiling import Window
-
-_HASH_BLOCK = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class ImzMLReader:
         ibd = find_ibd(path)
         header, table = cached_scan(path, ibd, cache=index_cache)
         faults = FaultLog(table)
-        faults.remarks.extend(_check_uuid(path, ibd, header, on_error))
+        faults.remarks.extend(check_uuid(path, ibd, header, on_error))
         index = resolve(table, header, ibd.stat().st_size, faults)
         check_positions(index, faults)
         if on_error == "report":
@@ -181,26 +178,7 @@ class ImzMLReader:
 
     def verify(self) -> dict[str, str]:
         """Check the .ibd against the strongest checksum that the XML declares."""
-        declared = {
-            name: value.lower()
-            for accession, name in cv.CHECKSUMS.items()
-            if (value := self.header.value("fileContent", accession))
-        }
-        if not declared:
-            return {}
-        hashes = {name: hashlib.new(name, usedforsecurity=False) for name in declared}
-        with self.ibd.open("rb") as file:
-            while block := file.read(_HASH_BLOCK):
-                for algorithm in hashes.values():
-                    algorithm.update(block)
-        met = {name: value for name, value in declared.items() if hashes[name].hexdigest() == value}
-        strongest = next(iter(declared))
-        if strongest not in met:
-            raise CorruptSource(
-                f"{self.ibd.name} has the {strongest} {hashes[strongest].hexdigest()}, {self.path.name} declares "
-                f"{declared[strongest]}: the file is damaged or was changed, copy it again"
-            )
-        return met
+        return verify_ibd(self.path, self.ibd, self.header)
 
 
 def open_readers(
@@ -208,57 +186,6 @@ def open_readers(
 ) -> list[ImzMLReader]:
     """Open an imzML pair; see :meth:`ImzMLReader.open`."""
     return ImzMLReader.open(path, on_error=on_error, index_cache=index_cache)
-
-
-def main_file(path: Path) -> Path | None:
-    """Return the .imzML of a pair, given either file; None for an .ibd that stands alone."""
-    return path if path.suffix.lower() == ".imzml" else _beside(path, ".imzML")
-
-
-def find_ibd(path: Path) -> Path:
-    """Return the binary file of an .imzML: the same name with ``.ibd`` in any case.
-
-    Raises
-    ------
-    CorruptSource
-        There is none.
-    """
-    found = _beside(path, ".ibd")
-    if found is not None:
-        return found
-    raise CorruptSource(f"{path} has no .ibd beside it: expected {path.with_suffix('.ibd').name}")
-
-
-def _beside(path: Path, ending: str) -> Path | None:
-    """Return the file of the same name with another ending, in any case."""
-    for candidate in (path.with_suffix(ending), path.with_suffix(ending.upper())):
-        if candidate.is_file():
-            return candidate
-    alike = (c for c in path.parent.iterdir() if c.stem == path.stem)
-    return next((c for c in alike if c.suffix.lower() == ending.lower()), None)
-
-
-def _check_uuid(path: Path, ibd: Path, header: Header, on_error: OnError) -> list[str]:
-    """Compare the UUID of the XML with the first bytes of the .ibd; return what the report says of it."""
-    declared = _plain_uuid(header.value("fileContent", cv.UUID) or "")
-    if not declared:
-        return ["no UUID: whether the .imzML and the .ibd are a pair cannot be known"]
-    if ibd.stat().st_size < 16:
-        raise CorruptSource(
-            f"{ibd.name} has {ibd.stat().st_size} bytes, not even the 16 of a UUID: it is truncated"
-        )
-    head = np.empty(16, np.uint8)
-    with IbdFile(ibd) as file:
-        file.read_into(head, 0)
-    found = head.tobytes()
-    if found.hex() == declared:
-        return []
-    if UUID(bytes_le=found).hex == declared:
-        return ["the .ibd has the UUID in the byte order of Windows: the same UUID"]
-    message = f"{ibd.name} has the UUID {found.hex()}, {path.name} declares {declared}: they are not a pair"
-    if on_error == "report":
-        return [f"{message}; read all the same, because wrong sources are to be reported"]
-    raise CorruptSource(message)
 
 
 def _check_packed(ibd: Path, index: SpectrumIndex, faults: FaultLog) -> None:
@@ -270,7 +197,3 @@ def _check_packed(ibd: Path, index: SpectrumIndex, faults: FaultLog) -> None:
                     file.array(columns, row)
                 except CorruptSource as error:
                     faults.fault(str(error), np.array([row]))
-
-
-def _plain_uuid(text: str) -> str:
-    return text.strip().strip("{}").replace("-", "").lower()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 BLOCK = 2**18
+#: A header is a few of these; what is read beyond it is read for nothing.
+HEADER_BLOCK = 2**13
 _TAGS = ("cvList", "fileDescription", "referenceableParamGroup", "spectrumList", "spectrum", *SECTIONS)
 
 
@@ -56,6 +58,26 @@ def scan(path: Path, *, quick: bool = True) -> tuple[Header, SpectrumTable]:
     if not len(reader.table):
         raise CorruptSource(f"{path.name} holds no spectrum: expected at least one")
     return reader.header, reader.table.finish()
+
+
+def read_header(path: Path) -> Header:
+    """Read an ``.imzML`` as far as its first spectrum: the terms of the file, nothing of its spectra.
+
+    Raises
+    ------
+    CorruptSource
+        What is read is no well-formed XML, or has a document type definition.
+    """
+    from lxml import etree
+
+    reader = XMLReader()
+    try:
+        with path.open("rb") as file:
+            while not reader.depth and not len(reader.table) and (block := file.read(HEADER_BLOCK)):
+                reader.feed(block)
+    except (etree.XMLSyntaxError, CorruptSource) as error:
+        return _fail(path, error)
+    return reader.header
 
 
 def _fail(path: Path, error: Exception) -> NoReturn:
