@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msicube.errors import CorruptStore, MissingDependency, UsageError
+from msicube.zstd import SparseFrames
 
 DEFAULT_CODEC = "zstd"
 
@@ -27,12 +28,6 @@ CODECS: dict[str, tuple[str, dict[str, Any]]] = {
     "pcodec": ("numcodecs.pcodec", {"level": 4, "mode_spec": "auto"}),
     "none": ("bytes", {}),
 }
-
-#: For chunks that are nearly all zeros. Where few values are equal, level -5 is as small as level 1 up to 2 % of values
-#: and 8 % larger at 3 %, in half the time; of counts, which are often equal, it makes twice as much.
-QUICK_ZSTD_LEVEL = -5
-#: How much larger the quick level may be.
-QUICK_COST = 1.1
 
 
 @dataclass(frozen=True)
@@ -106,26 +101,16 @@ class ChunkCodec:
             else None
         }
 
-    def packs_quickly(self, chunk: NDArray[Any]) -> bool:
-        """Return whether looking less closely makes nearly as little of a chunk; only zstd has such a level."""
-        if self.name != "zstd":
-            return False
-        return len(self.encode(chunk, quickly=True)) <= QUICK_COST * len(self.encode(chunk))
+    def sparse_frames(self, length: int) -> SparseFrames | None:
+        """Return what makes chunks of so many values from those that are not 0; only zstd has such a thing."""
+        if self.name != "zstd" or dict(self.configuration).get("checksum", False):
+            return None
+        return _sparse_frames(length, self.dtype.itemsize)
 
-    def encode(self, chunk: NDArray[Any], *, quickly: bool = False) -> bytes:
-        """Encode one C-contiguous chunk.
-
-        Parameters
-        ----------
-        chunk
-            Of the codec's type.
-        quickly
-            Let zstd look less closely: the same format, in half the time; see :meth:`packs_quickly`.
-        """
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """Encode one C-contiguous chunk of the codec's type."""
         if self._codec is None:
             return chunk.tobytes()
-        if quickly and self.name == "zstd":
-            return bytes(_zstd(QUICK_ZSTD_LEVEL).encode(chunk))
         return bytes(self._codec.encode(chunk))
 
     def decode(self, data: bytes | memoryview, out: NDArray[Any]) -> None:
@@ -178,3 +163,8 @@ def _zstd(level: int, checksum: bool = False) -> Any:
     from numcodecs.zstd import Zstd
 
     return Zstd(level=level, checksum=checksum)
+
+
+@cache
+def _sparse_frames(length: int, itemsize: int) -> SparseFrames | None:
+    return SparseFrames.of(length, itemsize)

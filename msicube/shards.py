@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore
+from msicube.sparse_blocks import SparseBlock, differ
 
 EMPTY = np.uint64(2**64 - 1)
-#: A chunk is sparse where fewer than one in so many of its values is not the fill value.
-SPARSE = 25
 #: Chunks closer together than this in a shard are fetched with one read.
 COALESCE_GAP = 64 * 1024
 
@@ -108,7 +107,7 @@ class ShardLayout:
 
         Chunks that are the fill value bit for bit are left out, as the specification has it.
         """
-        return EncodedShard(self._encoded(self._cut(block)))
+        return EncodedShard(self._indexed(self._dense(block)))
 
     def encode_sparse(
         self,
@@ -117,7 +116,9 @@ class ShardLayout:
         channel: NDArray[np.int32],
         values: NDArray[Any],
     ) -> EncodedShard:
-        """Return what :meth:`encode` gives for a block that is fill values elsewhere, without making it.
+        """Return a shard that reads as that of :meth:`encode` for a block that is fill values elsewhere.
+
+        Neither the block nor, as far as the codec allows, its chunks are made.
 
         Parameters
         ----------
@@ -128,13 +129,15 @@ class ShardLayout:
         values
             ``(value,)`` what stands there.
         """
-        return EncodedShard(self._encoded(self._scattered(shape, pixel, channel, values)))
+        values = values.astype(self.codec.dtype, copy=False)
+        block = SparseBlock.of(
+            shape, pixel, channel, values, grid=self.grid, chunk=self.chunk, fill=self.fill
+        )
+        return EncodedShard(self._indexed(block.encoded(self.codec)))
 
-    def _cut(self, block: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any], int]]:
-        """Yield number and values of each chunk of a block, and how many are not the fill value.
-
-        The chunk is overwritten by the next: fresh memory for each would be fetched from the system and given back.
-        """
+    def _dense(self, block: NDArray[Any]) -> Iterator[tuple[int, bytes]]:
+        """Yield number and bytes of each chunk of a block that is not all fill values."""
+        # One chunk after the other in the same memory: fresh memory would be fetched from the system and given back.
         scratch = np.full(self.chunk, self.fill, self.codec.dtype)
         for number, position in enumerate(np.ndindex(*self.grid)):
             region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
@@ -142,66 +145,14 @@ class ShardLayout:
             if part.shape != self.chunk:
                 scratch.fill(self.fill)
             scratch[tuple(slice(n) for n in part.shape)] = part
-            yield number, scratch, int(np.count_nonzero(self._filled(scratch)))
+            if differ(scratch, self.fill).any():
+                yield number, self.codec.encode(scratch)
 
-    def _filled(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which values are not the fill value.
-
-        By bits: -0.0 is a value to keep where the fill value is 0, and so is any other NaN where it is one.
-        """
-        filled: NDArray[np.bool_] = values.view(self._word) != self._fill_bits
-        return filled
-
-    def _scattered(
-        self,
-        shape: tuple[int, int, int],
-        pixel: NDArray[np.int32],
-        channel: NDArray[np.int32],
-        values: NDArray[Any],
-    ) -> Iterator[tuple[int, NDArray[Any], int]]:
-        """Yield what :meth:`_cut` does, of each chunk in which a value lies; the chunk is overwritten by the next."""
-        values = values.astype(self.codec.dtype, copy=False)
-        filled = self._filled(values)
-        if not filled.all():
-            pixel, channel, values = pixel[filled], channel[filled], values[filled]
-        (gy, gx, gc), (cy, cx, cc) = self.grid, self.chunk
-        size = cy * cx * cc
-        # Where a value lies in the shard, chunk after chunk: a table for pixels plus one for channels, for a lookup is
-        # cheaper than a division for each value.
-        y, x = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
-        of_pixel = (y // cy * gx + x // cx) * gc * size + (y % cy * cx + x % cx) * cc
-        along, place = np.divmod(np.arange(shape[2]), cc)
-        address = of_pixel.take(pixel) + (along * size + place).take(channel)
-        small = np.uint16 if gy * gx * gc <= 2**16 else np.uint32  # 16 bits are sorted by counting
-        chunk = (address // size).astype(small)
-        order = np.argsort(chunk, kind="stable")
-        address, values = address.take(order), values.take(order)
-        ends = np.searchsorted(chunk.take(order), np.arange(gy * gx * gc, dtype=small), side="right").tolist()
-        scratch = np.full(self.chunk, self.fill, self.codec.dtype)
-        flat, start = scratch.reshape(-1), 0
-        for number, end in enumerate(ends):
-            if start < end:
-                places = address[start:end] - number * size
-                flat[places] = values[start:end]
-                yield number, scratch, end - start
-                flat[places] = self.fill
-            start = end
-
-    def _encoded(self, chunks: Iterable[tuple[int, NDArray[Any], int]]) -> Iterator[bytes]:
-        """Yield encoded chunks, in the order of their numbers, and then their index.
-
-        Those in which nothing is filled are left out.
-        """
-        quickly: bool | None = None  # decided by the first sparse chunk: those of a shard are alike
+    def _indexed(self, chunks: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+        """Yield encoded chunks, in the order of their numbers, and then their index."""
         index = np.full((int(np.prod(self.grid)), 2), EMPTY, "<u8")
         offset = 0
-        for number, chunk, filled in chunks:
-            if filled == 0:
-                continue
-            sparse = filled * SPARSE < chunk.size
-            if sparse and quickly is None:
-                quickly = self.codec.packs_quickly(chunk)
-            data = self.codec.encode(chunk, quickly=sparse and bool(quickly))
+        for number, data in chunks:
             index[number] = offset, len(data)
             offset += len(data)
             yield data
@@ -354,12 +305,3 @@ class ShardLayout:
             inside.append(slice(start - p * size, stop - p * size))
             target.append(slice(start - wanted.start, stop - wanted.start))
         return tuple(inside), tuple(target)
-
-    @property
-    def _word(self) -> np.dtype[Any]:
-        """The unsigned integer as long as a value."""
-        return np.dtype(f"u{self.codec.dtype.itemsize}")
-
-    @property
-    def _fill_bits(self) -> Any:
-        return np.array(self.fill, self.codec.dtype).view(self._word)
