@@ -102,8 +102,11 @@ class SpectralBins:
         """Return the channel of each m/z value; -1 for one that is in no channel or is not finite."""
         with np.errstate(invalid="ignore"):  # a signalling NaN is no reason to warn
             index = self._last_begun(mz)
-            outside = (index < 0) | ~(mz < self.upper[index])
-        index[outside] = -1
+            # Where a channel ends as the next begins, only the end of the last one is left to look at.
+            upper = self.upper[-1] if self._touching else self.upper.take(index)
+            outside = (index < 0) | ~(mz < upper)
+        if outside.any():
+            index[outside] = -1
         return index
 
     def _last_begun(self, mz: NDArray[Any]) -> NDArray[np.intp]:
@@ -122,11 +125,15 @@ class SpectralBins:
         return index
 
     @cached_property
+    def _touching(self) -> bool:
+        return bool((self.lower[1:] == self.upper[:-1]).all())
+
+    @cached_property
     def _steps(self) -> _Steps | None:
         return _Steps.over(self.lower)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_steps"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_steps", "_touching")}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ class FSETable:
             count[which] += 1
         return cls(np.array(probabilities, np.int64), log, symbol, bits, base)
 
-    @property
+    @cached_property
     def first(self) -> Ints:
         """``(symbol,)`` the first state of each; 0 where it has none."""
         first = np.zeros(len(self.probabilities), np.int64)

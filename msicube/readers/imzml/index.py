@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class ArrayColumns:
         """``(spectrum,)`` bool: which arrays are compressed."""
         return _PACKED[self.kind]
 
-    @property
+    @cached_property
     def kinds(self) -> list[tuple[np.dtype[Any], str]]:
         """NumPy types and compressions that occur."""
         return [(_DTYPES[code], KINDS[code][1]) for code in np.flatnonzero(np.bincount(self.kind))]

@@ -111,16 +111,18 @@ def _decoded(
 
 def _spans(offset: NDArray[np.int64], size: NDArray[np.int64]) -> Iterator[tuple[list[int], int, int]]:
     """Group pieces of a file into reads: yield the pieces of each, its first byte and its length."""
-    members: list[int] = []
-    first = end = 0
     order = np.argsort(offset, kind="stable")
-    for member, at, length in zip(order.tolist(), offset[order].tolist(), size[order].tolist(), strict=True):
-        if members and at - end <= GAP and max(end, at + length) - first <= SPAN:
-            end = max(end, at + length)
-        else:
-            if members:
-                yield members, first, end - first
-            members, first, end = [], at, at + length
-        members.append(member)
-    if members:
-        yield members, first, end - first
+    begin = offset[order]
+    reach = np.maximum.accumulate(begin + size[order])
+    apart = np.append(np.flatnonzero(begin[1:] - reach[:-1] > GAP) + 1, len(order))
+    start = 0
+    while start < len(order):
+        within = np.searchsorted(reach, begin[start] + SPAN, side="right")
+        stop = max(start + 1, min(int(within), int(apart[np.searchsorted(apart, start, side="right")])))
+        first = int(begin[start])
+        yield (
+            order[start:stop].tolist(),
+            first,
+            int((begin[start:stop] + size[order[start:stop]]).max()) - first,
+        )
+        start = stop
