@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from imzml_scans import assert_same, outcome, tuned
 
-from msicube.errors import CorruptSource
-from msicube.readers.imzml import quick
-from msicube.readers.imzml.rows import Header, RowReader, SpectrumTable
+from msicube.readers.imzml.rows import RowReader
 from msicube.readers.imzml.scan import scan
+from msicube.readers.imzml.template import Template
 from msicube.simulate import simulate_msi
-
-Result = tuple[Header, SpectrumTable] | str
-
-
-def outcome(path: Path, *, fast: bool) -> Result:
-    try:
-        return scan(path, quick=fast)
-    except CorruptSource as error:
-        return str(error)
-
-
-def assert_same(fast: Result, reference: Result) -> None:
-    if isinstance(reference, str) or isinstance(fast, str):
-        assert fast == reference
-        return
-    assert fast[0] == reference[0]
-    np.testing.assert_array_equal(fast[1].columns, reference[1].columns)
-    assert fast[1].faults.keys() == reference[1].faults.keys()
-    for message, numbers in reference[1].faults.items():
-        np.testing.assert_array_equal(fast[1].faults[message], numbers)
-    np.testing.assert_array_equal(fast[1].rounded, reference[1].rounded)
-
-
-@contextmanager
-def blocks_of(size: int) -> Iterator[None]:
-    before, quick.BLOCK = quick.BLOCK, size
-    try:
-        yield
-    finally:
-        quick.BLOCK = before
-
 
 # Numbers as writers write them, and as they should not.
 NUMBERS = st.one_of(
@@ -174,7 +140,7 @@ def test_both_paths_agree_on_every_text(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "quick.imzML"
     path.write_bytes(data)
-    with blocks_of(block):
+    with tuned(block=block):
         assert_same(outcome(path, fast=True), outcome(path, fast=False))
 
 
@@ -217,9 +183,12 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_ordinary_files_hardly_touch_the_parser(tmp_path: Path, shared_data: Path, parsed: list[int]) -> None:
     path = simulate_msi(tmp_path / "s", slides=1, shape=(60, 60), channels=5).slides[0].path
-    spectra = len(scan(path)[1])
-    assert spectra > 1000
-    assert parsed[0] < 10
+    for block in (500, 9_999, 2**20):
+        with tuned(block=block):
+            parsed[0] = 0
+            spectra = len(scan(path)[1])
+        assert spectra > 1000
+        assert parsed[0] < 10
     parsed[0] = 0
     assert len(scan(shared_data / "imzml/galaxy/spatial_DGMM_input.imzML")[1]) == 400
     assert parsed[0] < 10
@@ -246,3 +215,21 @@ def test_a_file_of_which_no_spectrum_is_like_another_is_read_all_the_same(tmp_pa
         "".join(a + f'<userParam name="n{i}"/><scanList' for i, a in enumerate(pieces[:-1])) + pieces[-1]
     )
     assert_same(outcome(path, fast=True), outcome(path, fast=False))
+
+
+def test_a_shape_is_learned_once_however_often_the_parser_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = simulate_msi(tmp_path / "s", slides=1, shape=(20, 20), channels=5).slides[0].path
+    pieces = path.read_text(encoding="UTF-8").split("<spectrum ")
+    path.write_text(
+        "".join(f"{piece}{'<!-- x -->' if n % 10 == 9 else ''}<spectrum " for n, piece in enumerate(pieces))[
+            : -len("<spectrum ")
+        ],
+        encoding="UTF-8",
+    )
+    learned = []
+    learn = Template.learn
+    monkeypatch.setattr(Template, "learn", lambda *rest: learned.append(rest) or learn(*rest))
+    assert_same(outcome(path, fast=True), outcome(path, fast=False))
+    assert 0 < len(learned) < 4

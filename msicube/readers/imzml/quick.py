@@ -7,10 +7,10 @@ that departs from the templates are read as without this module. A property test
 from __future__ import annotations
 
 import re
+from os import SEEK_CUR
 from typing import IO, TYPE_CHECKING
 
-import numpy as np
-
+from msicube.readers.imzml.matcher import Matcher
 from msicube.readers.imzml.rows import Header, RowReader, SpectrumRow, TableBuilder
 from msicube.readers.imzml.template import Template
 
@@ -37,18 +37,18 @@ class QuickScan:
 
     def __init__(self, reader: XMLReader) -> None:
         self._reader = reader
-        self._templates: list[Template] = []
+        self._matcher = Matcher()
         self._misses = 0
         #: The parser stands right behind a spectrum, outside of comments and the like.
         self._between = False
 
     def run(self, file: IO[bytes]) -> None:
         """Read the file to its end."""
-        rest = b""
-        while block := file.read(BLOCK):
-            text = rest + block if rest else block
-            rest = text[self._consume(text) :]
-        self._reader.feed(rest)
+        left = 0
+        while len(text := file.read(left + BLOCK)) > left:
+            left = len(text) - self._consume(text)
+            file.seek(-left, SEEK_CUR)  # read again: cheaper than to copy all of the next block behind it
+        self._reader.feed(text)
 
     def _consume(self, text: bytes) -> int:
         """Read as many whole spectra as there are; return how far that went."""
@@ -69,45 +69,29 @@ class QuickScan:
 
     def _match(self, text: bytes, position: int) -> int:
         """Take the spectra that match a template, one after another; return how far that went."""
-        which: list[int] = []
-        groups: list[list[tuple[bytes, ...]]] = [[] for _ in self._templates]
-        order = list(range(len(self._templates)))
-        while True:
-            for number in order:
-                if found := self._templates[number].match(text, position):
-                    break
-            else:
-                break
-            which.append(number)
-            groups[number].append(found.groups())
-            position = found.end()
-            if number != order[0]:
-                order.remove(number)
-                order.insert(0, number)
-        if which:
+        blocks, position = self._matcher.match(text, position)
+        for block in blocks:
+            self._reader.table.add_block(block)
             self._misses = 0
-            self._add(np.array(which), groups)
         return position
 
-    def _add(self, which: np.ndarray, groups: list[list[tuple[bytes, ...]]]) -> None:
-        block = np.empty((len(SpectrumRow._fields), len(which)), np.int64)
-        for number, template in enumerate(self._templates):
-            if groups[number]:
-                block[:, which == number] = template.rows(groups[number])
-        self._reader.table.add_block(block)
-
     def _parse(self, piece: bytes) -> None:
-        """Give text that ends with a spectrum to the parser, and learn its shape."""
+        """Give text that ends with a spectrum to the parser, and learn the shape of that."""
         ended = self._reader.feed(piece)
         self._misses += 1
         plain = b"<!" not in piece and b"<?" not in piece
         self._between = ended == 1 and self._reader.depth == 0 and plain and self._readable()
         starts = [found.start() for found in _START.finditer(piece)]
-        if self._between and starts and len(self._templates) < MAX_TEMPLATES:
+        if self._between and starts:
+            self._learn(piece[starts[-1] :])
+
+    def _learn(self, text: bytes) -> None:
+        """Keep the template of the spectrum that was read last, unless its shape is known."""
+        if len(self._matcher.templates) < MAX_TEMPLATES and not self._matcher.find(text, 0):
             row = self._reader.table.last_sound_row()
-            template = row and Template.learn(piece[starts[-1] :], row, self._row_of)
+            template = row and Template.learn(text, row, self._row_of)
             if template:
-                self._templates.append(template)
+                self._matcher.templates.append(template)
 
     def _readable(self) -> bool:
         return _ASCII_LIKE.fullmatch(self._reader.encoding) is not None

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,9 @@ from msicube.readers.imzml.rows import SpectrumRow
 #: Markers have 18 digits, as many as a hole takes: no number of a row is that large.
 _MARKER = 10**17
 #: Printable ASCII without quotes, ampersand and angle brackets.
-_PLAIN = rb"[ !#-%(-;=?-~]"
+PLAIN = rb"[ !#-%(-;=?-~]"
 _HOLE = re.compile(
-    rb"""(\s(?:value|id|index|defaultArrayLength|encodedLength)\s*=\s*)(["'])(""" + _PLAIN + rb"""*)\2"""
+    rb"""(\s(?:value|id|index|defaultArrayLength|encodedLength)\s*=\s*)(["'])(""" + PLAIN + rb"""*)\2"""
 )
 _DIGITS = re.compile(rb"[0-9]{1,17}")
 _QUOTED = re.compile(rb""" "[^"]*"|'[^']*' """.strip())
@@ -34,7 +34,7 @@ _QUOTED = re.compile(rb""" "[^"]*"|'[^']*' """.strip())
 _SPECIAL = (b"<!", b"<?", b"&")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Template:
     """The text of one spectrum with holes.
 
@@ -44,13 +44,20 @@ class Template:
         Matches white space and one whole ``spectrum`` element; its groups are the numbers.
     constant
         ``(field,)`` row of the fields that do not change.
-    fields
-        The field that each group fills.
+    numbers
+        The hole of each group.
+    fields, groups
+        The fields that do change, and the group that each takes its number from.
+    literals
+        What stands before, between and after the holes.
     """
 
     match: Callable[[bytes, int], re.Match[bytes] | None]
     constant: NDArray[np.int64]
-    fields: tuple[tuple[int, ...], ...]
+    numbers: tuple[int, ...]
+    fields: NDArray[np.intp]
+    groups: NDArray[np.intp]
+    literals: tuple[bytes, ...]
 
     @classmethod
     def learn(
@@ -77,31 +84,56 @@ class Template:
         marked = parse(_HOLE.sub(_Markers(), text))
         if marked is None:
             return None
-        fields: dict[int, list[int]] = {}
+        taken: dict[int, int] = {}
         for field, (number, mark) in enumerate(zip(row, marked, strict=True)):
             if 0 <= mark - _MARKER < len(holes):
                 said = holes[mark - _MARKER][3]
                 if not _DIGITS.fullmatch(said) or int(said) != number:
                     return None
-                fields.setdefault(mark - _MARKER, []).append(field)
+                taken[field] = mark - _MARKER
             elif mark != number:
                 return None
-        pattern = re.compile(_pattern(text, holes, set(fields)))
+        numbers = tuple(sorted(set(taken.values())))
+        literals = _literals(text, holes)
         return cls(
-            pattern.match,
+            re.compile(_pattern(literals, numbers)).match,
             np.array(row, np.int64),
-            tuple(tuple(fields[hole]) for hole in sorted(fields)),
+            numbers,
+            np.array(list(taken), np.intp),
+            np.array([numbers.index(hole) for hole in taken.values()], np.intp),
+            literals,
         )
 
-    def rows(self, groups: list[tuple[bytes, ...]]) -> NDArray[np.int64]:
-        """Return the ``(field, spectrum)`` columns of what matched."""
-        out = np.repeat(self.constant[:, None], len(groups), axis=1)
-        numbers = np.fromiter(
-            map(int, chain.from_iterable(groups)), np.int64, len(groups) * len(self.fields)
-        ).reshape(len(groups), -1)
-        for group, fields in enumerate(self.fields):
-            out[list(fields)] = numbers[:, group]
+    def values(self, groups: list[tuple[bytes, ...]]) -> NDArray[np.int64]:
+        """Return the ``(spectrum, group)`` numbers of what matched."""
+        values = np.fromstring(b" ".join(chain.from_iterable(groups)), np.int64, sep=" ")
+        return values.reshape(len(groups), -1)
+
+    def columns(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ``(field, spectrum)`` columns of ``(spectrum, group)`` numbers."""
+        out = np.repeat(self.constant[:, None], len(values), axis=1)
+        out[self.fields] = values.T[self.groups]
         return out
+
+    @property
+    def shortest(self) -> int:
+        """Bytes of text that matches: no less than those of the literals."""
+        return sum(map(len, self.literals))
+
+    @property
+    def closing(self) -> bytes:
+        """How text that matches ends."""
+        last = self.literals[-1]
+        return last[last.rindex(b"<") :]
+
+    def spans(self, text: bytes) -> list[tuple[int, int]]:
+        """Return where every hole starts and stops in a text that matches."""
+        found, stop = [], text.index(b"<")
+        for before, after in pairwise(self.literals):
+            start = stop + len(before)
+            stop = text.index(after[:1], start)  # a quote, which no hole can hold
+            found.append((start, stop))
+        return found
 
 
 class _Markers:
@@ -115,11 +147,17 @@ class _Markers:
         return hole[1] + hole[2] + str(self._next - 1).encode() + hole[2]
 
 
-def _pattern(text: bytes, holes: list[re.Match[bytes]], numbers: set[int]) -> bytes:
+def _literals(text: bytes, holes: list[re.Match[bytes]]) -> tuple[bytes, ...]:
+    """Return what stands before, between and after the holes of a text."""
+    starts = [0, *(hole.end(3) for hole in holes)]
+    stops = [*(hole.start(3) for hole in holes), len(text)]
+    return tuple(text[start:stop] for start, stop in zip(starts, stops, strict=True))
+
+
+def _pattern(literals: tuple[bytes, ...], numbers: tuple[int, ...]) -> bytes:
     """Return the regular expression of a text with holes; those that a field looks at are groups."""
-    parts, done = [rb"[ \t\r\n]*"], 0
-    for number, hole in enumerate(holes):
-        parts.append(re.escape(text[done : hole.start(3)]))
-        parts.append(rb"([0-9]{1,17})" if number in numbers else _PLAIN + rb"*")
-        done = hole.end(3)
-    return b"".join([*parts, re.escape(text[done:])])
+    parts = [rb"[ \t\r\n]*", re.escape(literals[0])]
+    for hole, literal in enumerate(literals[1:]):
+        parts.append(rb"([0-9]{1,17})" if hole in numbers else PLAIN + rb"*")
+        parts.append(re.escape(literal))
+    return b"".join(parts)
