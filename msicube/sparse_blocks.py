@@ -17,8 +17,9 @@ SPARSE = 10
 #: How much longer the frames of sparse chunks may be than what the codec makes of them. Where values are equal to each
 #: other, as counts are, a compressor finds that and frames do not.
 FRAME_COST = 1.1
-#: Values that are made into frames at a time: a few of such arrays stay in the processor's cache.
-BATCH = 2**15
+#: Values that are made into frames at a time: fewer, and threads wait for the interpreter more; more, and the arrays
+#: leave the cache of the processor.
+BATCH = 2**16
 
 
 def differ(values: NDArray[Any], fill: float) -> NDArray[np.bool_]:
