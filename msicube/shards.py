@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from msicube.codecs import ChunkCodec
 from msicube.errors import CorruptStore
-from msicube.sparse_blocks import SparseBlock, differ
+from msicube.sparse_blocks import SparseBlock, fill_word, words
 
 EMPTY = np.uint64(2**64 - 1)
 #: Chunks closer together than this in a shard are fetched with one read.
@@ -139,13 +139,18 @@ class ShardLayout:
         """Yield number and bytes of each chunk of a block that is not all fill values."""
         # One chunk after the other in the same memory: fresh memory would be fetched from the system and given back.
         scratch = np.full(self.chunk, self.fill, self.codec.dtype)
+        bits, blank = words(scratch), fill_word(self.fill, scratch.dtype)
         for number, position in enumerate(np.ndindex(*self.grid)):
             region = tuple(slice(p * c, (p + 1) * c) for p, c in zip(position, self.chunk, strict=True))
             part = block[region]
-            if part.shape != self.chunk:
+            if part.shape == self.chunk:
+                scratch[...] = part
+            else:
                 scratch.fill(self.fill)
-            scratch[tuple(slice(n) for n in part.shape)] = part
-            if differ(scratch, self.fill).any():
+                scratch[tuple(slice(n) for n in part.shape)] = part
+            if (
+                bits.item(0) != blank or (bits != blank).any()
+            ):  # the first value tells of most that they are not empty
                 yield number, self.codec.encode(scratch)
 
     def _indexed(self, chunks: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:

@@ -22,14 +22,18 @@ FRAME_COST = 1.1
 BATCH = 2**16
 
 
-def differ(values: NDArray[Any], fill: float) -> NDArray[np.bool_]:
-    """Return which values are not the fill value.
+def words(values: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return values as their bits.
 
-    By bits: -0.0 is a value to keep where the fill value is 0, and so is any other NaN where it is one.
+    It is by bits that a value is the fill value: -0.0 is one to keep where that is 0, and so is any other NaN where it
+    is one.
     """
-    word = np.dtype(f"u{values.dtype.itemsize}")
-    differing: NDArray[np.bool_] = values.view(word) != np.array(fill, values.dtype).view(word)
-    return differing
+    return values.view(f"u{values.dtype.itemsize}")
+
+
+def fill_word(fill: float, dtype: np.dtype[Any]) -> int:
+    """Return the bits of a fill value."""
+    return int(words(np.array(fill, dtype)))
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class SparseBlock:
         fill
             What stands elsewhere.
         """
-        filled = differ(values, fill)
+        filled = words(values) != fill_word(fill, values.dtype)
         if not filled.all():
             pixel, channel, values = pixel[filled], channel[filled], values[filled]
         (gy, gx, gc), (cy, cx, cc) = grid, chunk
@@ -107,7 +111,7 @@ class SparseBlock:
         counts = np.diff(self.bounds)
         numbers = np.flatnonzero(counts)
         few = counts[numbers] * SPARSE < self.length
-        frames = codec.sparse_frames(self.length) if not differ(np.zeros(1, codec.dtype), self.fill) else None
+        frames = codec.sparse_frames(self.length) if fill_word(self.fill, codec.dtype) == 0 else None
         if frames is None or not few.any() or not self._pays(frames, codec, numbers[few][:1]):
             few[:] = False
         portion = np.cumsum(counts[numbers]) // BATCH

@@ -27,14 +27,15 @@ class TileSummary:
     total
         ``(y, x)`` float64 sum of each spectrum.
     sums, largest
-        ``(channel,)`` float64 sum and maximum of the finite values of the acquired pixels.
+        ``(channel,)`` float64 sum, and maximum in a type of float that holds it, of the finite values of the acquired
+        pixels; -inf where there is none.
     spectra, empty, nonfinite
         Counts of spectra.
     """
 
     total: NDArray[np.float64]
     sums: NDArray[np.float64]
-    largest: NDArray[np.float64]
+    largest: NDArray[np.floating[Any]]
     spectra: int
     empty: int
     nonfinite: int
@@ -54,7 +55,7 @@ class TileSummary:
         flat = values.reshape(-1, n_channels)
         pixels = np.flatnonzero(acquired)
         total, sums = np.zeros(len(flat)), np.zeros(n_channels)
-        largest = np.full(n_channels, -np.inf)
+        largest = np.full(n_channels, -np.inf, _float_of(values.dtype))
         empty = nonfinite = 0
         step = max(1, SUM_BLOCK // (8 * n_channels))
         # Each block in the same memory: fresh memory would be fetched from the system and given back.
@@ -88,8 +89,8 @@ class TileSummary:
         """Summarise a tile that is given without its zeros; sums differ from :meth:`of` by what float64 rounds."""
         n_pixels, n_channels = acquired.size, tile.shape[2]
         spectra = int(acquired.sum())
-        pixel, channel, values = tile.pixel, tile.channel, tile.values.astype(np.float64)
-        total = _sums_of_runs(pixel, values, n_pixels)
+        pixel, channel, values = tile.pixel, tile.channel, tile.values
+        total = _sums_of_runs(pixel, values.astype(np.float64), n_pixels)
         quiet = acquired.ravel() & (total == 0)
         quiet[pixel[quiet[pixel] & (values != 0)]] = False  # its values cancel
         nonfinite = 0
@@ -99,11 +100,16 @@ class TileSummary:
             channel, values = channel[finite], values[finite]
         sums = np.bincount(channel, values, n_channels).astype(np.float64, copy=False)
         # Where a spectrum has no value it has a zero, which counts for the maximum as well.
-        largest = np.full(n_channels, 0.0 if spectra else -np.inf)
+        largest = np.full(n_channels, 0.0 if spectra else -np.inf, _float_of(values.dtype))
         if nonfinite or values.min(initial=0.0) < 0:
             largest[np.bincount(tile.channel, minlength=n_channels) == spectra] = -np.inf
         np.maximum.at(largest, channel, values)
         return cls(total.reshape(acquired.shape), sums, largest, spectra, int(quiet.sum()), nonfinite)
+
+
+def _float_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the shortest type of float that holds the values of a type."""
+    return np.result_type(dtype, np.float32)
 
 
 def _sums_of_runs(
@@ -149,6 +155,7 @@ class TileRecord:
             "counts": [self.summary.spectra, self.summary.empty, self.summary.nonfinite],
             "binning": asdict(self.binning) if self.binning else None,
             "channels": len(self.summary.sums),
+            "largest": self.summary.largest.dtype.str,
         }
         arrays = (self.summary.total, self.summary.sums, self.summary.largest)
         data: bytes = b"".join([json.dumps(head).encode(), b"\n", *(array.tobytes() for array in arrays)])
@@ -169,8 +176,9 @@ class TileRecord:
         start = data.index(b"\n") + 1
         head = json.loads(data[:start])
         window, n_channels = Window(*head["window"]), head["channels"]
-        values = np.frombuffer(data[:-4], np.float64, offset=start)
-        total, sums, largest = np.split(values, [window.n_pixels, window.n_pixels + n_channels])
+        total = np.frombuffer(data, np.float64, window.n_pixels, start)
+        sums = np.frombuffer(data, np.float64, n_channels, start + total.nbytes)
+        largest = np.frombuffer(data, head["largest"], n_channels, start + total.nbytes + sums.nbytes)
         summary = TileSummary(total.reshape(window.shape), sums, largest, *head["counts"])
         binning = BinningTally(**head["binning"]) if head["binning"] else None
         return cls(window, head["stored_bytes"], head["crc32c"], summary, binning)

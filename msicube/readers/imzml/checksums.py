@@ -13,7 +13,7 @@ from msicube.readers.imzml.rows import Header
 from msicube.readers.imzml.scan import read_header
 
 #: Bytes that are hashed at a time: milliseconds, so that waiting for the interpreter in between costs little.
-HASH_BLOCK = 8 * 2**20
+HASH_BLOCK = 2**23
 
 
 def verify_file(path: Path, between: Callable[[], None]) -> dict[str, str]:
