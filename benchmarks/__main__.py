@@ -14,6 +14,7 @@ CASES = (
     "chain",
     "codecs",
     "emsc",
+    "frames",
     "ftir",
     "ftir_chain",
     "ftir_chain10",

@@ -163,6 +163,7 @@ def run(work: Path, scale: int = 1) -> None:
         path = work / f"{name}.imzML"
         if not path.exists():
             make(path, EDGE * scale)
+            os.sync()  # what is timed next is not to wait for the disk with it
         rows = measure_file(work, path, law)
         size = path.stat().st_size + path.with_suffix(".ibd").stat().st_size
         show(console, f"{name}: {EDGE * scale} x {EDGE} pixels, {size / 1e6:.0f} MB", rows)
