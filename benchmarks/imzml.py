@@ -70,7 +70,7 @@ def floor(path: Path, target: Path) -> float:
     """Take the same array from RAM to shards with the same codec and threads: what conversion cannot beat."""
     from msicube.codecs import DEFAULT_CODEC, ChunkCodec
     from msicube.readers import open_source
-    from msicube.scheduling import run_tasks
+    from msicube.scheduling import run_tasks, shared
     from msicube.shards import ShardLayout
     from msicube.store import CubeWriter, Location
     from msicube.tiling import Window, plan_tiles
@@ -86,8 +86,8 @@ def floor(path: Path, target: Path) -> float:
     def write(window: Window) -> None:
         writer.write(window, cube[window.slices])
 
-    with Clock() as clock:
-        run_tasks(write, plan.tiles(), on_result=lambda _: None)
+    with Clock() as clock, shared("threads") as pool:
+        run_tasks(write, plan.tiles(), scheduler=pool, on_result=lambda _: None)
     return clock.seconds
 
 

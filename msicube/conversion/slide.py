@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from msicube.conversion.tiles import TileRecord, TileTask, record_location
 from msicube.conversion.verification import Verified
 from msicube.errors import CorruptSource
 from msicube.readers import BinningTally, CubeInfo, CubeReader, RaggedReader
-from msicube.scheduling import SchedulerLike, run_tasks
+from msicube.scheduling import SchedulerLike, run_tasks, shared
 from msicube.store import Location
 from msicube.store.draft import work_folder
 from msicube.store.slide import SlideDraft
@@ -219,7 +220,11 @@ def _run_all(
 
     if progress:
         progress(name, done, len(tasks))
-    run_tasks(_run, left, scheduler=scheduler, workers=workers, on_result=advance)
+    # Threads of a pool go from one tile to the next by themselves; a scheduler would wait for the interpreter, which
+    # they keep busy (measured: 4 % of the conversion of many small tiles).
+    held = shared(scheduler, workers) if scheduler == "threads" else nullcontext(scheduler)
+    with held as pool:
+        run_tasks(_run, left, scheduler=pool, workers=workers, on_result=advance)
 
 
 def _keep_or_clear(plan: SlidePlan, draft: SlideDraft, records: Location) -> None:

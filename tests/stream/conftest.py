@@ -8,15 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from numpy.typing import NDArray
 from stream_helpers import stream_threads
 
 from msicube.store import Study, open_study
-
-# No test depends on the time that it takes.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 
 @pytest.fixture
