@@ -148,9 +148,8 @@ class ShardLayout:
             else:
                 scratch.fill(self.fill)
                 scratch[tuple(slice(n) for n in part.shape)] = part
-            if (
-                bits.item(0) != blank or (bits != blank).any()
-            ):  # the first value tells of most that they are not empty
+            # The first value tells of most chunks that they are not empty.
+            if bits.item(0) != blank or (bits != blank).any():
                 yield number, self.codec.encode(scratch)
 
     def _indexed(self, chunks: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:

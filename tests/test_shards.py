@@ -15,9 +15,11 @@ from msicube.codecs import CODECS, ChunkCodec
 from msicube.errors import CorruptStore, UsageError
 from msicube.readers import BinningTally, SparseTile
 from msicube.shards import EMPTY, ShardLayout
+from msicube.sparse_blocks import SPARSE
 from msicube.store import CubeArray, CubeWriter, Location, array_metadata
 from msicube.store.cube import shard_location
 from msicube.tiling import Window, plan_tiles
+from msicube.zstd.frames import MAX_BLOCKS
 
 DIMS = ("y", "x", "channel")
 
@@ -195,6 +197,25 @@ def test_chunks_without_zeros_are_left_to_the_codec_where_it_finds_more(equal: b
     assert decoded(layout, sparse) == decoded(layout, dense) == block.tobytes()
     assert (sparse == dense) == (equal or fill != 0)
     assert len(sparse) < 1.1 * len(dense)
+
+
+def test_the_values_of_a_sparse_chunk_may_stand_in_one_block_of_its_frame() -> None:
+    """As full as a block can be: a chunk of the most blocks, with as many values as still count as few."""
+    shape = (16, 16, 1024)
+    layout = ShardLayout(shape, shape, ChunkCodec.named("zstd", np.dtype("f4")))
+    size = int(np.prod(shape))
+    frames = layout.codec.sparse_frames(size)
+    assert frames is not None
+    assert frames.blocks == MAX_BLOCKS
+    few = (size - 1) // SPARSE
+    for place in (np.arange(few), np.flatnonzero(np.arange(size) % 5)[:few]):
+        values = np.random.default_rng(0).random(few, "f4")
+        block = np.zeros(shape, "f4")
+        block.reshape(-1)[place] = values
+        pixel, channel = (part.astype(np.int32) for part in np.divmod(place, shape[2]))
+        shard = b"".join(layout.encode_sparse(shape, pixel, channel, values))
+        assert decoded(layout, shard) == block.tobytes()
+        assert len(list(frames.encode(np.arange(1), place, values))) == 1
 
 
 def test_values_of_a_sparse_block_come_in_any_order() -> None:

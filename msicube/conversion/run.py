@@ -161,9 +161,8 @@ def convert(
     wish = AxisWish.of(mz_axis, mz_range, crop, wavenumber_axis, interpolation)
     with write_lock(location), Checks(options.on_error, enabled=verify) as checks:
         existing = find_study(location)
-        if (
-            existing is None
-        ):  # whatever the sources hold, it is new: the first is hashed while its index is read
+        # Whatever it holds is new to a new study: the first source is hashed while its index is read.
+        if existing is None and found:
             checks.begin(found[0])
         items = survey_sources(found, existing, options, on_error)
         plan = plan_axes(surveys_of(items), axes_of(items), one_modality(items, existing), wish, existing)

@@ -109,6 +109,10 @@ def test_nothing_is_read_where_nothing_is_to_be_checked(
     assert hashed == []
 
 
+def test_a_command_without_a_source_has_nothing_to_check(tmp_path: Path) -> None:
+    assert mc.convert([], tmp_path / "study.zarr").slides == ()
+
+
 def test_a_check_is_given_up_with_its_command(files: list[Path]) -> None:
     with Checks("stop") as checks:
         pass

@@ -119,10 +119,6 @@ def _spans(offset: NDArray[np.int64], size: NDArray[np.int64]) -> Iterator[tuple
     while start < len(order):
         within = np.searchsorted(reach, begin[start] + SPAN, side="right")
         stop = max(start + 1, min(int(within), int(apart[np.searchsorted(apart, start, side="right")])))
-        first = int(begin[start])
-        yield (
-            order[start:stop].tolist(),
-            first,
-            int((begin[start:stop] + size[order[start:stop]]).max()) - first,
-        )
+        members, first = order[start:stop], int(begin[start])
+        yield members.tolist(), first, int((offset[members] + size[members]).max()) - first
         start = stop
